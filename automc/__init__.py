@@ -1,0 +1,34 @@
+"""automc: a joint search for how much to compress every layer of a trained PyTorch model.
+
+The names below are imported when they are first used, so that ``import automc`` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from automc.app.api import search
+    from automc.app.runs import extend, open_study, resume, stop, studies
+    from automc.app.study import Study
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "search": "automc.app.api",
+    "extend": "automc.app.runs",
+    "open_study": "automc.app.runs",
+    "resume": "automc.app.runs",
+    "stop": "automc.app.runs",
+    "studies": "automc.app.runs",
+    "Study": "automc.app.study",
+}
+
+__all__ = ["Study", "extend", "open_study", "resume", "search", "stop", "studies"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'automc' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

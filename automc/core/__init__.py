@@ -1,0 +1,1 @@
+"""The vocabulary and the search loop: standard library and numpy only."""

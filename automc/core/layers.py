@@ -1,0 +1,95 @@
+"""The layer table: what the search may know of a network without holding it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One compressible module.
+
+    Attributes:
+        name: dotted module name in the model.
+        index: position in execution order, from 0.
+        kind: ``conv``, ``depthwise``, ``linear`` (more kinds come with more operators).
+        in_channels, out_channels: features for linear layers.
+        kernel, stride: one number per spatial axis; empty for linear.
+        out_shape: output shape of one input, without the batch axis.
+        params: weights and biases. macs: multiply-accumulates of one input.
+        group: name of the group whose pruning removes this layer's outputs, or "".
+        reason: why the outputs cannot be pruned, "" where they can.
+    """
+
+    name: str
+    index: int
+    kind: str
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    params: int
+    macs: int
+    group: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers whose output channels must be pruned together; ``name`` is its first producer's.
+
+    Attributes:
+        channels: number of channels that can be chosen from.
+        producers: layers that lose outputs. consumers: layers that lose inputs.
+    """
+
+    name: str
+    channels: int
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """All layers in execution order, and their coupled groups.
+
+    ``input_shape`` is the shape of one input without the batch axis.
+    """
+
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+    input_shape: tuple[int, ...] = ()
+    sensitivities: Mapping[str, float] = field(default_factory=dict)
+
+    def layer(self, name: str) -> Layer:
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def group(self, name: str) -> Group:
+        return next(group for group in self.groups if group.name == name)
+
+    @property
+    def params(self) -> int:
+        return sum(layer.params for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain lists, numbers and text, as JSON can carry them."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> LayerTable:
+        """The table that ``to_data`` wrote, also after a trip through JSON."""
+        layers = tuple(Layer(**_tuples(row)) for row in data["layers"])
+        groups = tuple(Group(**_tuples(row)) for row in data["groups"])
+        return cls(layers, groups, tuple(data["input_shape"]), dict(data["sensitivities"]))
+
+
+def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists where the table has tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}

@@ -1,0 +1,150 @@
+"""The metrics table, objectives, constraints and measurements."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from automc.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured number: its unit, which way is better, and what it says."""
+
+    name: str
+    unit: str
+    direction: str
+    doc: str
+
+
+def _table(*rows: Metric) -> dict[str, Metric]:
+    return {row.name: row for row in rows}
+
+
+METRICS: Mapping[str, Metric] = _table(
+    Metric("top1", "ratio", "maximize", "share of the search split whose highest output is the label"),
+    Metric("loss", "nats", "minimize", "mean cross-entropy on the search split"),
+    Metric("agreement", "ratio", "maximize", "share of the search split classified as the original model does; needs no labels"),
+    Metric("params", "count", "minimize", "weights, biases and normalisation parameters"),
+    Metric("macs", "count", "minimize", "multiply-accumulates of one input"),
+    Metric("bops", "count", "minimize", "sum over layers of MACs x weight bits x activation bits (untouched: 32)"),
+    Metric("size_bytes", "bytes", "minimize", "length of the safetensors file that export writes, every bit counted"),
+    Metric("latency_ms", "ms", "minimize", "median time of one input in ONNX Runtime, one thread"),
+    Metric("params_ratio", "ratio", "minimize", "params over the original model's"),
+    Metric("macs_ratio", "ratio", "minimize", "MACs over the original model's"),
+    Metric("bops_ratio", "ratio", "minimize", "BOPs over the original model's"),
+    Metric("size_ratio", "ratio", "minimize", "size_bytes over the original model's"),
+    Metric("latency_ratio", "ratio", "minimize", "latency_ms over the original model's, measured in turn"),
+    Metric("seconds", "s", "minimize", "wall time of the trial's evaluation"),
+)
+
+DIRECTIONS = ("maximize", "minimize")
+
+
+def _known(name: str) -> Metric:
+    if name not in METRICS:
+        close = difflib.get_close_matches(name, list(METRICS), n=1, cutoff=0.4)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise SpecError(f"unknown metric {name!r}{hint} (metrics: {', '.join(METRICS)})")
+    return METRICS[name]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric to optimise.
+
+    Raises:
+        SpecError: unknown metric, or a direction other than maximize and minimize.
+    """
+
+    metric: str
+    direction: str = ""
+
+    def __post_init__(self) -> None:
+        metric = _known(self.metric)
+        if not self.direction:
+            object.__setattr__(self, "direction", metric.direction)
+        if self.direction not in DIRECTIONS:
+            raise SpecError(f"objective {self.metric}: maximize or minimize, not {self.direction!r}")
+
+    def loss(self, metrics: Mapping[str, float]) -> float:
+        """The metric with its sign chosen so that smaller is better; infinite where absent or NaN."""
+        value = metrics.get(self.metric, math.nan)
+        return math.inf if math.isnan(value) else -value if self.direction == "maximize" else value
+
+    def __str__(self) -> str:
+        return f"{self.metric}: {self.direction}"
+
+
+_CONSTRAINT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=)\s*(\S+)\s*\Z")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """``metric <= bound`` or ``metric >= bound``."""
+
+    metric: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """Read ``"macs_ratio <= 0.5"``.
+
+        Raises:
+            SpecError: another form, an unknown metric, or a bound that is no finite number.
+        """
+        match = _CONSTRAINT.match(text)
+        if not match:
+            raise SpecError(f"constraint {text!r} must read 'metric <= number' or 'metric >= number'")
+        name, sign, number = match.groups()
+        _known(name)
+        try:
+            bound = float(number)
+        except ValueError:
+            bound = math.nan
+        if not math.isfinite(bound):
+            raise SpecError(f"constraint {text!r}: the bound must be a finite number, not {number!r}")
+        return cls(name, sign, bound)
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """How far the metric is beyond the bound, in its own unit; 0 when it holds; infinite where absent or NaN."""
+        value = metrics.get(self.metric, math.nan)
+        if math.isnan(value):
+            return math.inf
+        return max(0.0, value - self.bound if self.sign == "<=" else self.bound - value)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.sign} {self.bound:.12g}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: by name, see METRICS.
+        realized: what rounding really did, as plain data: ``{layer or group: {setting: value}}``.
+        artifact: SHA-256 of a stored file, or None.
+        seconds: wall time of the evaluation.
+    """
+
+    metrics: Mapping[str, float]
+    realized: Mapping[str, Any] = field(default_factory=dict)
+    artifact: str | None = None
+    seconds: float = 0.0
+
+
+def losses(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """One number per objective, smaller is better."""
+    return tuple(objective.loss(metrics) for objective in objectives)
+
+
+def feasible(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> bool:
+    """True when every constraint holds."""
+    return all(constraint.violation(metrics) == 0.0 for constraint in constraints)

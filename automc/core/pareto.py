@@ -1,0 +1,131 @@
+"""Fronts: who is undominated, how much they cover, where the knee is. All values are losses: smaller is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automc.core.metrics import Constraint, Objective, feasible, losses
+from automc.core.trial import Trial, TrialState
+
+Points = NDArray[np.float64]
+
+
+def undominated(points: Points) -> NDArray[np.bool_]:
+    """Which rows no other row dominates (at least as good everywhere, better somewhere).
+
+    Equal rows do not dominate each other. Rows with NaN or infinity are never undominated.
+
+    Args:
+        points: shape (n, d). Returns: shape (n,).
+    """
+    finite = _finite(points)
+    keep = finite.copy()
+    for i in np.flatnonzero(finite):
+        no_worse = (points <= points[i]).all(axis=1)
+        better = (points < points[i]).any(axis=1)
+        keep[i] = not (no_worse & better & finite).any()
+    return keep
+
+
+def _finite(points: Points) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(points).all(axis=1), dtype=np.bool_)
+
+
+def ranks(points: Points) -> NDArray[np.int64]:
+    """Non-dominated rank of every row, 0 the front (Deb et al. 2002, NSGA-II); rows with NaN or infinity come last.
+
+    Args:
+        points: shape (n, d). Returns: shape (n,).
+    """
+    left = _finite(points)
+    rank = np.full(len(points), len(points), dtype=np.int64)
+    level = 0
+    while left.any():
+        index = np.flatnonzero(left)
+        first = index[undominated(points[index])]
+        rank[first] = level
+        left[first] = False
+        level += 1
+    return rank
+
+
+def hypervolume(points: Points, reference: Sequence[float] | Points) -> float:
+    """Volume dominated by the points and bounded by the reference (Zitzler & Thiele 1998).
+
+    Slices along the last axis; exact, made for fronts of hundreds of points in up to four dimensions.
+
+    Args:
+        points: shape (n, d). reference: shape (d,), the worst value that still counts.
+    """
+    bound = np.asarray(reference, dtype=np.float64)
+    rows = points[(points < bound).all(axis=1)] if len(points) else points
+    if not len(rows):
+        return 0.0
+    rows = np.unique(rows[undominated(rows)], axis=0)
+    if rows.shape[1] == 1:
+        return float(bound[0] - rows[:, 0].min())
+    rows = rows[np.argsort(rows[:, -1], kind="stable")]
+    tops = np.append(rows[1:, -1], bound[-1])
+    return float(
+        sum(
+            hypervolume(rows[: i + 1, :-1], bound[:-1]) * (top - row[-1])
+            for i, (row, top) in enumerate(zip(rows, tops, strict=True))
+            if top > row[-1]
+        )
+    )
+
+
+def knee(points: Points) -> int:
+    """Index of the undominated row nearest to the ideal point, each axis scaled to the front's own range.
+
+    Args:
+        points: shape (n, d), n >= 1 with at least one finite row.
+    """
+    index = np.flatnonzero(undominated(points))
+    best = points[index]
+    low, span = best.min(axis=0), np.ptp(best, axis=0)
+    scaled = (best - low) / np.where(span > 0, span, 1.0)
+    return int(index[np.argmin((scaled**2).sum(axis=1))])
+
+
+def front(trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> list[Trial]:
+    """The feasible, undominated, complete trials, best first objective first.
+
+    Of trials with equal metrics only the first is kept.
+    """
+    found: dict[tuple[float, ...], Trial] = {}
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE and trial.measurement and feasible(constraints, trial.measurement.metrics):
+            found.setdefault(losses(objectives, trial.measurement.metrics), trial)
+    if not found:
+        return []
+    points = np.array(list(found))
+    keep = undominated(points)
+    return [trial for point, trial, kept in sorted(zip(found, found.values(), keep, strict=True), key=lambda x: x[0]) if kept]
+
+
+def covered(
+    trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint], baseline: dict[str, float]
+) -> float:
+    """Share in [0, 1] of the box between the original model and the ideal that the front dominates.
+
+    The box of a minimised metric goes from 0 to the original's value, that of a maximised one from 0 to its
+    best possible value (1 for ratios, else the original's). One number to compare searches of one study by.
+    """
+    best = front(trials, objectives, constraints)
+    if not best:
+        return 0.0
+    span, reference = [], []
+    for objective in objectives:
+        size = max(abs(baseline.get(objective.metric, 1.0)), 1e-12)
+        if objective.direction == "maximize":
+            span.append(max(1.0, size) if size > 1 else 1.0)
+            reference.append(0.0)
+        else:
+            span.append(size)
+            reference.append(1.0)
+    points = np.array([losses(objectives, t.measurement.metrics) for t in best if t.measurement]) / np.array(span)
+    return hypervolume(points, reference)

@@ -1,0 +1,230 @@
+"""The protocols between the rooms.
+
+Whoever builds a part owns it and closes it. The search loop calls every part from one thread (the
+driver's); a part need not be thread-safe unless it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from automc.core.metrics import Measurement
+from automc.core.policy import Policy
+from automc.core.study import StudySpec
+from automc.core.trial import Trial, TrialState
+
+Monitor = Callable[[int, float], bool]
+"""Called by a repair after some steps with (step, search-split loss or metric); False asks it to end early."""
+
+Watch = Callable[[int, int, float], bool]
+"""Called in the driver's thread with (trial number, step, value); False asks for the end of that trial."""
+
+
+class Proposal(NamedTuple):
+    """A policy to evaluate, and what the proposer needs again at resume (opaque text)."""
+
+    policy: Policy
+    memo: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial on a worker.
+
+    ``state`` is COMPLETE or STOPPED (then ``measurement`` is set), FAILED (then ``reason`` is a key of
+    trial.REASONS) or WAITING (the worker was lost). ``attempt`` tells late answers of an older attempt apart.
+    """
+
+    number: int
+    attempt: int
+    state: TrialState
+    measurement: Measurement | None = None
+    reason: str = ""
+    message: str = ""
+
+
+class Proposer(Protocol):
+    """Proposes policies. Sees trials only: never the study, the store or a network."""
+
+    def ask(self, numbers: range) -> Sequence[Proposal]:
+        """One proposal for each trial number, in order.
+
+        Each number seeds its own draw, so the answer depends on the settings, the numbers and the trials told
+        so far, and on nothing else: a resumed search equals an uninterrupted one.
+        """
+        ...
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn finished trials, anyone's, of any rung, failed ones included, each told once, in order of number.
+
+        A warm start and a resume are this call.
+        """
+        ...
+
+
+class Evaluator(Protocol):
+    """Measures policies. Must survive a trip through cloudpickle; evaluates one policy at a time."""
+
+    def evaluate(self, policy: Policy, rung: int, monitor: Monitor) -> Measurement:
+        """Compress, repair as the rung says, measure. ``Policy({})`` gives the original model's metrics.
+
+        Raises:
+            NotFinite: a loss or a metric became NaN or infinite.
+            CompressionError, EvaluationError: the policy cannot be applied or measured.
+        """
+        ...
+
+
+class Stopper(Protocol):
+    """Ends trials early. Pure: the same arguments give the same answer."""
+
+    def worth(self, step: int, value: float, peers: Sequence[Sequence[tuple[int, float]]]) -> bool:
+        """Whether a trial that reports ``value`` (smaller is better) at ``step`` should go on.
+
+        ``peers`` are the reports of earlier trials of the same rung, each in order of step.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Runs trials on one or many workers. Errors of an evaluation become Outcomes and are never raised."""
+
+    @property
+    def free(self) -> int:
+        """How many more trials it takes now."""
+        ...
+
+    def submit(self, trial: Trial) -> None:
+        """Start a RUNNING trial. Call only while ``free`` is above 0."""
+        ...
+
+    def gather(self, watch: Watch) -> Sequence[Outcome]:
+        """Wait at most about a second for news; the outcomes since the last call, possibly none, in order of number."""
+        ...
+
+    def close(self) -> None:
+        """Stop the workers; what still runs is given up. Harmless when repeated."""
+        ...
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study in a list: its spec, how many trials are in each state, and when it was made (UTC, ISO 8601)."""
+
+    spec: StudySpec
+    counts: Mapping[TrialState, int]
+    created: str
+
+
+class StudyStore(Protocol):
+    """Studies by name."""
+
+    def create(self, spec: StudySpec, facts: Mapping[str, Any]) -> None:
+        """Add a study and, as ``facts``, plain data found once about it (layer table, baseline metrics).
+
+        Raises:
+            StudyExists: the name is taken.
+        """
+        ...
+
+    def revise(self, spec: StudySpec) -> None:
+        """Put a new revision in force: ``spec.revision`` must be the stored one + 1.
+
+        Raises:
+            UnknownStudy, StoreError.
+        """
+        ...
+
+    def spec(self, study: str) -> StudySpec:
+        """The revision in force. Raises UnknownStudy (with the nearest name)."""
+        ...
+
+    def facts(self, study: str) -> Mapping[str, Any]:
+        """What ``create`` was given. Raises UnknownStudy."""
+        ...
+
+    def studies(self) -> Sequence[StudySummary]:
+        """All studies, oldest first."""
+        ...
+
+
+class TrialStore(Protocol):
+    """The one truth about trials. Every call that changes something is one durable transaction."""
+
+    def add(self, study: str, proposal: Proposal, rung: int) -> Trial:
+        """Record the next trial, WAITING, under the next number (0, 1, 2, ... without gaps)."""
+        ...
+
+    def move(self, study: str, trial: Trial) -> Trial:
+        """Put ``trial`` (made by ``Trial.to``) in the place of its stored predecessor.
+
+        Compare-and-set: the stored trial must be one legal step behind, and, when the new state is that of an
+        outcome of a run, have the same ``attempts``.
+
+        Raises:
+            IllegalTransition: it is not. UnknownTrial: no such trial.
+        """
+        ...
+
+    def note(self, study: str, number: int, step: int, value: float) -> None:
+        """Keep a report of a running trial; a second report of the same step replaces the first."""
+        ...
+
+    def notes(self, study: str, number: int) -> Sequence[tuple[int, float]]:
+        """The reports of a trial's last attempt, in order of step."""
+        ...
+
+    def trials(self, study: str, states: Sequence[TrialState] = ()) -> Sequence[Trial]:
+        """The trials in these states (all states when empty), in order of number."""
+        ...
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who drives a study: shown to the second driver that is refused."""
+
+    host: str
+    pid: int
+
+
+class LeaseStore(Protocol):
+    """Who may write to a study. While a lease is held, writes of any other holder are refused."""
+
+    def take(self, study: str, owner: Owner) -> None:
+        """Own the study from now on: a lease whose owner is dead (same host, no such process) or silent for
+        LEASE_SECONDS is taken over, and its late writes are refused (fencing number).
+
+        Raises:
+            LeaseHeld: a live driver owns it; the message has its host, pid and age.
+        """
+        ...
+
+    def renew(self, study: str) -> None:
+        """Say "still alive"; raises LeaseHeld when the lease was taken over."""
+        ...
+
+    def release(self, study: str) -> None:
+        """Give it back; harmless when not held. Clears a stop that was asked."""
+        ...
+
+    def ask_stop(self, study: str) -> bool:
+        """Ask the owner, from any process, to drain and stop; False when nobody drives the study."""
+        ...
+
+    def stop_asked(self, study: str) -> bool:
+        """Whether somebody asked since the lease was taken."""
+        ...
+
+
+LEASE_SECONDS = 30.0
+"""A lease not renewed for so long may be taken over from another host."""
+
+
+class Store(StudyStore, TrialStore, LeaseStore, Protocol):
+    """The whole trial database."""
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...

@@ -1,0 +1,121 @@
+"""StudySpec: everything that makes a run repeatable, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from automc.core.metrics import Constraint, Objective
+from automc.core.rules import Rule
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part from the catalog and its settings (a model, a data set, a proposer, an evaluator)."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The network to compress.
+
+    Attributes:
+        name: a zoo name, ``package.module:factory`` or ``file.py:factory``.
+        settings: keyword arguments of the factory.
+        weights: path of a .safetensors, .pt or .th file; None for the zoo's own.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A level of evaluation effort.
+
+    Attributes:
+        steps: optimiser steps of distilled repair; 0 for none.
+        share: share of the finished trials of the rung below that are promoted to this rung, in (0, 1];
+            not read for the first rung.
+    """
+
+    steps: int = 0
+    share: float = 0.25
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search ends: after this many trials (all rungs counted), or this many seconds of searching."""
+
+    trials: int = 60
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who evaluates.
+
+    Attributes:
+        count: Ray worker processes; 0 evaluates in this process.
+        address: an existing Ray cluster; None starts a local one.
+        window: the proposal for trial n knows exactly the results of the trials up to n - window. With any
+            number of workers up to the window a seed therefore gives the same trials.
+        timeout_s: wall time a trial may take on a worker; None for no limit.
+    """
+
+    count: int = 1
+    address: str | None = None
+    window: int = 4
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study. ``first_trial`` is where its latest revision begins (0, or more after an extension)."""
+
+    name: str
+    model: ModelSpec
+    data: Part
+    rules: tuple[Rule, ...]
+    order: tuple[str, ...]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+    proposer: Part = Part("tpe")
+    stopper: Part = Part("never")
+    evaluator: Part = Part("network")
+    rungs: tuple[Rung, ...] = (Rung(),)
+    budget: Budget = Budget()
+    workers: Workers = Workers()
+    seed: int = 0
+    revision: int = 0
+    first_trial: int = 0
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain lists, numbers and text, as JSON can carry them."""
+        data = asdict(self)
+        data["rules"] = [rule.to_data() for rule in self.rules]
+        data["constraints"] = [str(c) for c in self.constraints]
+        data["objectives"] = {o.metric: o.direction for o in self.objectives}
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> StudySpec:
+        """The spec that ``to_data`` wrote, also after a trip through JSON."""
+        return cls(
+            **{
+                **data,
+                "model": ModelSpec(**data["model"]),
+                **{key: Part(**data[key]) for key in ("data", "proposer", "stopper", "evaluator")},
+                "rules": tuple(Rule.from_data(rule) for rule in data["rules"]),
+                "order": tuple(data["order"]),
+                "objectives": tuple(Objective(m, d) for m, d in data["objectives"].items()),
+                "constraints": tuple(Constraint.parse(text) for text in data["constraints"]),
+                "rungs": tuple(Rung(**rung) for rung in data["rungs"]),
+                "budget": Budget(**data["budget"]),
+                "workers": Workers(**data["workers"]),
+            }
+        )

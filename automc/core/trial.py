@@ -1,0 +1,86 @@
+"""A trial and the steps it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from automc.core.metrics import Measurement
+from automc.core.policy import Policy
+from automc.errors import IllegalTransition
+
+
+class TrialState(str, Enum):
+    """Where a trial is.
+
+        WAITING --> RUNNING --> COMPLETE   measured
+         |  ^         |  |----> STOPPED    ended early by the stopper; measured so far
+         |  |         |  `----> FAILED     with a reason
+         |  `---------'                    its worker was lost: it waits again
+         |--> COMPLETE                     answered from the store: this policy was measured already
+         `--> FAILED                       lost too often
+    """
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        return self in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
+
+
+LEGAL: dict[TrialState, frozenset[TrialState]] = {
+    TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAILED}),
+    TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED, TrialState.WAITING}),
+}
+
+REASONS: dict[str, str] = {
+    "error": "the evaluation raised; the message has the error",
+    "nan": "a loss or a metric became NaN or infinite",
+    "timeout": "the evaluation took longer than workers.timeout_s",
+    "oom": "the evaluation ran out of memory",
+    "lost": "its worker died at every attempt",
+}
+
+MAX_ATTEMPTS = 3
+"""How often a trial is started before a lost worker counts as its fault."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One policy evaluated at one rung.
+
+    Attributes:
+        number: position in the study, from 0.
+        memo: what the proposer needs again at resume, opaque to all others.
+        rung: level of evaluation effort, index into the study's rungs.
+        measurement: set when COMPLETE or STOPPED.
+        reason: a key of REASONS when FAILED. message: its details, for people.
+        attempts: how often it was started.
+        twin: number of the trial whose measurement answered this one, or None.
+    """
+
+    number: int
+    policy: Policy
+    memo: str = ""
+    state: TrialState = TrialState.WAITING
+    rung: int = 0
+    measurement: Measurement | None = None
+    reason: str = ""
+    message: str = ""
+    attempts: int = 0
+    twin: int | None = None
+
+    def to(self, state: TrialState, **changes: object) -> Trial:
+        """This trial one step on; starting it counts an attempt.
+
+        Raises:
+            IllegalTransition: the step is not drawn in TrialState.
+        """
+        if state not in LEGAL.get(self.state, frozenset()):
+            raise IllegalTransition(f"trial {self.number} cannot go from {self.state.value} to {state.value}")
+        attempts = self.attempts + (state is TrialState.RUNNING)
+        return replace(self, state=state, attempts=attempts, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Proposers: who decides which policy is evaluated next. They see trials only."""

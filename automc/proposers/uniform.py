@@ -1,0 +1,73 @@
+"""Uniform grid: all layers the same value. The baseline that every search must beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from automc.core.metrics import Constraint, Objective
+from automc.core.policy import Policy
+from automc.core.ports import Proposal
+from automc.core.space import SearchSpace
+from automc.core.trial import Trial
+from automc.errors import SpecError
+
+
+class UniformProposer:
+    """Walks the grid of policies in which a setting has one level for the whole network.
+
+    A level is a position in [0, 1] of each layer's own domain, so layers with narrower domains follow. The
+    grid has a point per combination of levels, visited once each in an evenly spread order, then again.
+
+    Args:
+        levels: grid points of a continuous domain; a stepped domain or a choice has its own number.
+
+    Raises:
+        SpecError: levels below 1.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        seed: int,
+        levels: int = 5,
+    ) -> None:
+        if levels < 1:
+            raise SpecError(f"proposer uniform: levels must be at least 1, not {levels}")
+        self._space = space
+        self._counts: dict[tuple[str, str], int] = {}
+        for decision in space.decisions:
+            size = decision.domain.size
+            count = levels if math.isinf(size) else int(size)
+            key = (decision.site.operator, decision.site.setting)
+            self._counts[key] = max(self._counts.get(key, 1), count)
+
+    @property
+    def total(self) -> int:
+        """Number of grid points."""
+        return math.prod(self._counts.values())
+
+    def policy(self, index: int) -> Policy:
+        """The grid point with this index, in [0, total)."""
+        level: dict[tuple[str, str], float] = {}
+        for key, count in self._counts.items():
+            index, position = divmod(index, count)
+            level[key] = (position + 0.5) / count
+        return self._space.decode([level[d.site.operator, d.site.setting] for d in self._space.decisions])
+
+    def ask(self, numbers: range) -> list[Proposal]:
+        stride = _coprime(self.total)
+        return [Proposal(self.policy(number * stride % self.total)) for number in numbers]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Nothing to learn."""
+
+
+def _coprime(total: int) -> int:
+    """A step near the golden section of the grid that meets every point before it meets one again."""
+    stride = max(round(total * (math.sqrt(5) - 1) / 2), 1)
+    while math.gcd(stride, total) != 1:
+        stride += 1
+    return stride

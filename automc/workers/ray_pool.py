@@ -1,0 +1,180 @@
+"""Ray workers: one actor a slot, each holding model and data, fed by one driver.
+
+Plain actors, no Ray Tune: a policy takes milliseconds to seconds, and a pool of stateful actors loses the least
+between two of them. Actors are never restarted or retried by Ray: the driver does that, because only the
+driver knows which attempt still counts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from automc.core.ports import Evaluator, Outcome, Watch
+from automc.core.study import Workers
+from automc.core.trial import Trial, TrialState
+from automc.errors import WorkerError
+from automc.workers.outcomes import failed, judged
+
+POLL_SECONDS = 0.25
+"""How often running trials are asked for reports and checked against their time limit."""
+
+READY_SECONDS = 120.0
+"""How long a worker may take to start and to unpack model and data."""
+
+# Quiet and lean, and read by Ray when it is imported: no usage statistics, one arithmetic thread a worker.
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
+
+
+class _Worker:
+    """What runs in an actor: one evaluation at a time, and beside it the questions about it."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._reports: list[tuple[int, float]] = []
+        self._halted = False
+
+    def ready(self) -> int:
+        return os.getpid()
+
+    def evaluate(self, trial: Trial) -> Outcome:
+        self._reports, self._halted = [], False
+        return judged(self._evaluator, trial, self._report)
+
+    def _report(self, step: int, value: float) -> bool:
+        self._reports.append((step, value))
+        return not self._halted
+
+    def reports(self, seen: int) -> list[tuple[int, float]]:
+        return self._reports[seen:]
+
+    def halt(self) -> None:
+        self._halted = True
+
+
+@dataclass
+class _Run:
+    """A trial on its way: who evaluates it, since when, and how many of its reports were read."""
+
+    trial: Trial
+    actor: Any
+    started: float
+    seen: int = 0
+
+
+class RayExecutor:
+    """A pool of ``workers.count`` actors on a local Ray, or on the cluster at ``workers.address``.
+
+    A worker that dies is replaced, its trial comes back as lost; one that exceeds ``timeout_s`` is killed.
+
+    Raises:
+        WorkerError: no Ray can be started or reached, or the evaluator cannot be sent to a worker.
+    """
+
+    def __init__(self, evaluator: Evaluator, workers: Workers) -> None:
+        os.environ |= {key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()}
+        import ray
+
+        self._ray, self._workers = ray, workers
+        self._mine = not ray.is_initialized()
+        self._running: dict[Any, _Run] = {}
+        self._idle: list[Any] = []
+        try:
+            if self._mine:
+                _connect(ray, workers)
+            self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=2)(_Worker)
+            self._evaluator = ray.put(evaluator)
+            self._idle = [self._actor.remote(self._evaluator) for _ in range(workers.count)]
+            ray.get([actor.ready.remote() for actor in self._idle], timeout=READY_SECONDS)
+        except Exception as error:
+            self.close()
+            raise WorkerError(f"workers: cannot start {workers.count} on {_place(workers)}: {_line(error)}") from error
+
+    @property
+    def free(self) -> int:
+        return len(self._idle)
+
+    def submit(self, trial: Trial) -> None:
+        actor = self._idle.pop(0)
+        self._running[actor.evaluate.remote(trial)] = _Run(trial, actor, time.monotonic())
+
+    def gather(self, watch: Watch) -> Sequence[Outcome]:
+        if not self._running:
+            return []
+        done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=POLL_SECONDS)
+        more, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        outcomes = [self._collect(ref, watch) for ref in dict.fromkeys([*done, *more])]
+        for ref, run in list(self._running.items()):
+            late = self._attend(ref, run, watch)
+            outcomes += [late] if late else []
+        return sorted(outcomes, key=lambda outcome: outcome.number)
+
+    def _collect(self, ref: Any, watch: Watch) -> Outcome:
+        """The outcome of a finished call, and the worker back among the idle."""
+        run = self._running.pop(ref)
+        try:
+            outcome: Outcome = self._ray.get(ref)
+            self._read(run, watch)
+        except self._ray.exceptions.OutOfMemoryError as error:
+            outcome = failed(run.trial, "oom", _line(error))
+            self._replace(run)
+        except self._ray.exceptions.RayError as error:
+            message = f"the worker died during attempt {run.trial.attempts}: {_line(error)}"
+            outcome = Outcome(run.trial.number, run.trial.attempts, TrialState.WAITING, message=message)
+            self._replace(run)
+        else:
+            self._idle.append(run.actor)
+        return outcome
+
+    def _attend(self, ref: Any, run: _Run, watch: Watch) -> Outcome | None:
+        """Read the reports of a running trial; end it when it is past its time."""
+        limit, lasted = self._workers.timeout_s, time.monotonic() - run.started
+        if limit is not None and lasted > limit:
+            del self._running[ref]
+            self._replace(run)
+            return failed(run.trial, "timeout", f"ended after {lasted:.1f} s; the limit is timeout_s = {limit:g}")
+        try:
+            if not self._read(run, watch):
+                run.actor.halt.remote()
+        except self._ray.exceptions.RayError:
+            pass  # the worker died or is busy starting: its evaluation says so in the next round
+        return None
+
+    def _read(self, run: _Run, watch: Watch) -> bool:
+        """Pass the new reports on; False when the trial should end."""
+        news: list[tuple[int, float]] = self._ray.get(run.actor.reports.remote(run.seen), timeout=5 * POLL_SECONDS)
+        run.seen += len(news)
+        return all([watch(run.trial.number, step, value) for step, value in news])
+
+    def _replace(self, run: _Run) -> None:
+        self._ray.kill(run.actor)
+        self._idle.append(self._actor.remote(self._evaluator))
+
+    def close(self) -> None:
+        for actor in [*self._idle, *(run.actor for run in self._running.values())]:
+            self._ray.kill(actor)
+        self._idle, self._running = [], {}
+        if self._mine and self._ray.is_initialized():
+            self._ray.shutdown()
+
+
+def _connect(ray: Any, workers: Workers) -> None:
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    if workers.address is not None:
+        ray.init(address=workers.address, **quiet)
+    else:
+        # The default object store is 30% of the memory; model and data rarely need more than this.
+        ray.init(num_cpus=workers.count, include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+
+
+def _place(workers: Workers) -> str:
+    return f"the Ray cluster at {workers.address}" if workers.address else "a local Ray"
+
+
+def _line(error: Exception) -> str:
+    """First and last line of an error of Ray: between them stands a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"

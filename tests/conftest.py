@@ -1,0 +1,11 @@
+"""Shared by all tests: where helpers live, and a machine that does not fight itself for two cores."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parent
+sys.path[:0] = [str(ROOT / "conformance")]
