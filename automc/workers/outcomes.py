@@ -33,7 +33,8 @@ def judged(evaluator: Evaluator, trial: Trial, monitor: Monitor) -> Outcome:
     except AutomcError as error:
         return failed(trial, "error", str(error))
     except Exception as error:
-        return failed(trial, "oom" if _is_oom(error) else "error", _told(error))
+        message = _told(error)
+        return failed(trial, "oom" if _is_oom(error, message) else "error", message)
     state = TrialState.STOPPED if stopped else TrialState.COMPLETE
     return Outcome(trial.number, trial.attempts, state, measurement)
 
@@ -46,11 +47,12 @@ def failed(trial: Trial, reason: str, message: str) -> Outcome:
     return Outcome(trial.number, trial.attempts, TrialState.FAILED, reason=reason, message=message)
 
 
-def _is_oom(error: Exception) -> bool:
+def _is_oom(error: Exception, message: str) -> bool:
     """Torch reports a failed allocation as a RuntimeError (on the CPU) or as torch.OutOfMemoryError."""
-    text = str(error).lower()
-    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return no_memory or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or "out of memory" in text
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = message.lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
 def _told(error: Exception) -> str:

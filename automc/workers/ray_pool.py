@@ -8,6 +8,7 @@ driver knows which attempt still counts.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,9 +87,12 @@ class RayExecutor:
             if self._mine:
                 _connect(ray, workers)
             self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=2)(_Worker)
-            self._evaluator = ray.put(evaluator)
+            self._evaluator = _put(ray, evaluator)
             self._idle = [self._actor.remote(self._evaluator) for _ in range(workers.count)]
             ray.get([actor.ready.remote() for actor in self._idle], timeout=READY_SECONDS)
+        except WorkerError:
+            self.close()
+            raise
         except Exception as error:
             self.close()
             raise WorkerError(f"workers: cannot start {workers.count} on {_place(workers)}: {_line(error)}") from error
@@ -162,19 +166,33 @@ class RayExecutor:
 
 
 def _connect(ray: Any, workers: Workers) -> None:
-    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    # Workers import what the driver can: a user's model may live beside the study file.
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    shared = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": _ENVIRONMENT["OMP_NUM_THREADS"]}}
+    quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": shared}
     if workers.address is not None:
         ray.init(address=workers.address, **quiet)
     else:
         # The default object store is 30% of the memory; model and data rarely need more than this.
-        ray.init(num_cpus=workers.count, include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+        ray.init(address="local", num_cpus=workers.count, include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+
+
+def _put(ray: Any, evaluator: Evaluator) -> Any:
+    """The evaluator in the object store: once a node, however many workers read it."""
+    try:
+        return ray.put(evaluator)
+    except TypeError as error:
+        raise WorkerError(
+            f"workers: model and data cannot be sent to a worker ({_line(error.__cause__ or error)}); "
+            "name the model as package.module:factory or file.py:factory, or use workers 0"
+        ) from error
 
 
 def _place(workers: Workers) -> str:
     return f"the Ray cluster at {workers.address}" if workers.address else "a local Ray"
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """First and last line of an error of Ray: between them stands a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"

@@ -1,0 +1,276 @@
+"""The loop against its promises: determinism whatever the workers, nothing paid twice, nothing lost, every ending resumable."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from automc.app.catalog import PROPOSERS, build
+from automc.core.metrics import Measurement, Objective, losses
+from automc.core.pareto import front
+from automc.core.ports import Outcome
+from automc.core.rules import Rule, resolve
+from automc.core.search import Ending, Search
+from automc.core.space import Choice, Real
+from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
+from automc.core.trial import MAX_ATTEMPTS, TrialState
+from automc.evaluation.synthetic import prepare_synthetic
+from automc.operators import OPERATORS, ORDER
+from automc.stoppers import MedianStopper, NeverStopper
+from automc.stores import open_store
+from automc.workers.inline import InlineExecutor
+from automc.workers.outcomes import judged
+
+RULES = (
+    Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.2)}),
+    Rule("quantize", {"weight_bits": Choice((2, 4, 8))}),
+    Rule("distill", {"kd_alpha": Real(0.0, 1.0)}),
+)
+
+
+def study(**changes) -> StudySpec:
+    spec = StudySpec(
+        "s",
+        ModelSpec(""),
+        Part(""),
+        RULES,
+        ORDER,
+        (Objective("top1"), Objective("size_bytes")),
+        evaluator=Part("synthetic", {"layers": 5}),
+        rungs=(Rung(0), Rung(20, share=0.25)),
+        budget=Budget(40),
+        workers=Workers(window=4),
+    )
+    return replace(spec, **changes)
+
+
+class Shuffled:
+    """Some workers whose trials finish in an arbitrary order, some of them lost on the way."""
+
+    def __init__(self, evaluator, slots: int, seed: int, lost: float = 0.0):
+        self._evaluator, self._slots, self._draw, self._lost = evaluator, slots, random.Random(seed), lost
+        self.running, self.started = [], []
+
+    @property
+    def free(self):
+        return self._slots - len(self.running)
+
+    def submit(self, trial):
+        assert self.free > 0
+        assert trial.state is TrialState.RUNNING
+        self.running.append(trial)
+        self.started.append(trial.number)
+
+    def gather(self, watch):
+        trial = self.running.pop(self._draw.randrange(len(self.running)))
+        if self._draw.random() < self._lost:
+            return [Outcome(trial.number, trial.attempts, TrialState.WAITING, message="worker died")]
+        stale = Outcome(trial.number, trial.attempts - 1, TrialState.COMPLETE, Measurement({"top1": 1.0, "size_bytes": 0.0}))
+        return [stale, judged(self._evaluator, trial, lambda step, value: watch(trial.number, step, value))]
+
+    def close(self):
+        self.running = []
+
+
+def run(spec, store, executor=None, halt=lambda: False, stopper=None, listener=None):
+    evaluator = prepare_synthetic(spec)
+    space = resolve(spec.rules, spec.order, evaluator.table, OPERATORS)
+    proposer = build(PROPOSERS, "proposer", spec.proposer, space, spec.objectives, spec.constraints, spec.seed)
+    executor = executor or InlineExecutor(evaluator)
+    if executor is not None and getattr(executor, "_evaluator", 0) is None:
+        executor._evaluator = evaluator
+    return Search(spec, space, (proposer, stopper or NeverStopper()), executor, store, listener).run(halt)
+
+
+def fresh(spec):
+    store = open_store("memory:")
+    store.create(spec, {})
+    return store
+
+
+def told(store):
+    """What must not depend on workers, timing or crashes."""
+    return [
+        (t.number, t.policy.fingerprint, t.memo, t.rung, t.state, t.reason, t.twin, t.measurement and dict(t.measurement.metrics))
+        for t in store.trials("s")
+    ]
+
+
+def uninterrupted(spec):
+    store = fresh(spec)
+    assert run(spec, store) is Ending.DONE
+    return told(store)
+
+
+@pytest.mark.parametrize("proposer", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_trials_do_not_depend_on_the_workers(proposer, slots):
+    spec = study(proposer=Part(proposer))
+    store = fresh(spec)
+    assert run(spec, store, Shuffled(None, slots, seed=slots, lost=0.1)) is Ending.DONE
+    assert told(store) == uninterrupted(spec)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stopped_and_resumed_at_random_equals_uninterrupted(seed):
+    spec, draw = study(), random.Random(seed)
+    store = fresh(spec)
+    endings = []
+    while not endings or endings[-1] is not Ending.DONE:
+        left = draw.randrange(1, 12)
+        calls = iter(range(10_000))
+        endings.append(run(spec, store, halt=lambda calls=calls, left=left: next(calls) >= left))
+    assert len(endings) > 3
+    assert set(endings[:-1]) == {Ending.DRAINED}
+    assert told(store) == uninterrupted(spec)
+
+
+def test_drained_leaves_nothing_running():
+    spec = study()
+    store, pool = fresh(spec), Shuffled(None, 3, 0)
+    calls = iter(range(100))
+    assert run(spec, store, pool, halt=lambda: next(calls) >= 4) is Ending.DRAINED
+    assert pool.running == []
+    assert not store.trials("s", [TrialState.RUNNING])
+
+
+def test_interrupt_puts_running_trials_back():
+    spec = study()
+    store = fresh(spec)
+
+    class Interrupted(Shuffled):
+        def gather(self, watch):
+            if len(self.started) > 6:
+                raise KeyboardInterrupt
+            return super().gather(watch)
+
+    assert run(spec, store, Interrupted(None, 2, 0)) is Ending.INTERRUPTED
+    waiting = store.trials("s", [TrialState.WAITING])
+    assert len(waiting) == 2
+    assert not store.trials("s", [TrialState.RUNNING])
+    assert run(spec, store) is Ending.DONE
+    assert told(store) == uninterrupted(spec)
+
+
+def test_a_policy_is_measured_once_a_rung():
+    spec = study(rules=(Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.8)}, layers=("conv0",)), RULES[2]), rungs=(Rung(0),))
+    store, pool = fresh(spec), Shuffled(None, 3, 0)
+    run(spec, store, pool)
+    trials = store.trials("s")
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert len(trials) == 40
+    # kd_alpha has no effect without training, so there are two things to measure.
+    assert len(pool.started) == 2
+    assert sum(t.twin is None for t in trials) == 2
+    assert len({(t.policy.settings("prune")["conv0"]["prune_ratio"], t.measurement.metrics["top1"]) for t in trials}) == 2
+
+
+def test_promotion_takes_the_share_and_the_best():
+    spec = study()
+    store = fresh(spec)
+    run(spec, store)
+    trials = store.trials("s")
+    first, second = ([t for t in trials if t.rung == r] for r in (0, 1))
+    assert len(second) == int(0.25 * len({t.policy for t in first if t.number <= second[-1].number - 4}))
+    promoted = set()
+    for trial in second:
+        rivals = {t.policy: t for t in first if t.number <= trial.number - 4 and t.policy not in promoted}
+        best = front(list(rivals.values()), spec.objectives, spec.constraints)
+        assert losses(spec.objectives, rivals[trial.policy].measurement.metrics) in [
+            losses(spec.objectives, t.measurement.metrics) for t in best
+        ]
+        promoted.add(trial.policy)
+
+
+def test_a_trial_lost_too_often_fails_and_the_study_goes_on():
+    spec = study(budget=Budget(5), rungs=(Rung(0),))
+    store = fresh(spec)
+
+    class Poisoned(Shuffled):
+        def gather(self, watch):
+            trial = self.running[0]
+            if trial.number == 2:
+                return [Outcome(2, self.running.pop(0).attempts, TrialState.WAITING, message="worker died: signal 9")]
+            return super().gather(watch)
+
+    pool = Poisoned(None, 1, 0)
+    assert run(spec, store, pool) is Ending.DONE
+    assert [t.state is TrialState.FAILED for t in store.trials("s")] == [False, False, True, False, False]
+    failed = store.trials("s")[2]
+    assert (failed.reason, failed.attempts) == ("lost", MAX_ATTEMPTS)
+    assert pool.started.count(2) == MAX_ATTEMPTS
+
+
+def test_failures_are_recorded_with_their_reason_and_do_not_stop_the_study():
+    spec = study(evaluator=Part("synthetic", {"layers": 5, "fail": {"error": 0.2, "nan": 0.2, "oom": 0.2}}))
+    store = fresh(spec)
+    assert run(spec, store) is Ending.DONE
+    reasons = {t.reason for t in store.trials("s", [TrialState.FAILED])}
+    assert reasons == {"error", "nan", "oom"}
+    assert len(store.trials("s")) == 40
+
+
+def test_extension_with_another_proposer_is_told_everything_and_resumes_exactly():
+    first = study(budget=Budget(20))
+    second = replace(first, budget=Budget(40), proposer=Part("nsga2"), revision=1, first_trial=20)
+
+    def extended(pieces: int):
+        store = fresh(first)
+        run(first, store)
+        store.revise(second)
+        for _ in range(pieces):
+            calls = iter(range(1000))
+            run(second, store, halt=lambda calls=calls: next(calls) >= 5)
+        run(second, store)
+        return told(store)
+
+    assert extended(0) == extended(3)
+    assert extended(0)[:20] == uninterrupted(first)
+    assert len(extended(0)) == 40
+
+
+def test_the_stopper_ends_hopeless_repairs_and_resume_remembers_reports():
+    spec = study(rungs=(Rung(20),))
+    store = fresh(spec)
+    run(spec, store, stopper=MedianStopper(peers=3))
+    stopped = store.trials("s", [TrialState.STOPPED])
+    assert 0 < len(stopped) < 40
+    assert all(t.measurement for t in stopped)
+    again = fresh(spec)
+    calls = iter(range(1000))
+    run(spec, again, halt=lambda: next(calls) >= 15, stopper=MedianStopper(peers=3))
+    run(spec, again, stopper=MedianStopper(peers=3))
+    assert told(again) == told(store)
+
+
+def test_a_time_budget_ends_asking_but_finishes_what_runs():
+    spec = study(budget=Budget(1000, seconds=0.0))
+    store = fresh(spec)
+    assert run(spec, store) is Ending.DONE
+    assert store.trials("s") == []
+    spec = study(budget=Budget(1000, seconds=0.3), evaluator=Part("synthetic", {"layers": 5, "sleep_s": 0.05}))
+    store = fresh(spec)
+    run(spec, store)
+    assert 2 <= len(store.trials("s")) <= 8
+    assert all(t.state is TrialState.COMPLETE for t in store.trials("s"))
+
+
+def test_the_listener_hears_every_event_once():
+    heard = []
+
+    class Ear:
+        def added(self, trial):
+            heard.append(("added", trial.number))
+
+        def finished(self, trial):
+            heard.append(("finished", trial.number))
+
+        def noted(self, number, step, value):
+            heard.append(("noted", number))
+
+    spec = study()
+    run(spec, fresh(spec), listener=Ear())
+    for number in range(40):
+        assert heard.count(("added", number)) == heard.count(("finished", number)) == 1
+        assert heard.index(("added", number)) < heard.index(("finished", number))
+    assert any(kind == "noted" for kind, _ in heard)
