@@ -1,0 +1,120 @@
+"""An open SQL database and its three kinds of transaction; the tables' classes build on it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from automc.stores import tables as t
+from automc.stores.codec import now_text
+from automc.stores.engine import READ_ONLY, check_file, make_engine, parse_url, place, reader, said_plainly, writer
+from automc.stores.owners import Holder, check_writer
+from automc.stores.schema import prepare
+from automc.stores.steps import unknown_study
+
+_INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Database:
+    """Connections, the write lock of a study, and the fence of each lease this object took.
+
+    Args:
+        url: see ``open_store``.
+        create: make the file and the tables where they are missing.
+        clock: seconds since 1970; for tests.
+
+    Raises:
+        StoreError, SchemaMismatch: the database cannot be used.
+    """
+
+    def __init__(self, url: str, create: bool = True, clock: Callable[[], float] = time.time) -> None:
+        address = parse_url(url)
+        check_file(address, create)
+        self._where = place(address)
+        self._clock = clock
+        self._token = uuid.uuid4().hex
+        self._fences: dict[str, int] = {}
+        self._engine = make_engine(address)
+        self._writer, self._reader = writer(self._engine), reader(self._engine)
+        try:
+            with said_plainly(self._where):
+                prepare(self._engine, create)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """One moment of the database."""
+        with said_plainly(self._where), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[sa.Connection]:
+        """One durable transaction, or, after an error, none."""
+        with said_plainly(self._where), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
+        """One moment of a study, and its id. Raises UnknownStudy."""
+        with self._reading() as connection:
+            yield connection, _study_id(connection, study)
+
+    @contextmanager
+    def _lock(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
+        """A transaction that alone writes to the study (SQLite: to the file), and its id. Raises UnknownStudy."""
+        with self._changing() as connection:
+            yield connection, _study_id(connection, study)
+
+    @contextmanager
+    def _write(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
+        """The same for who may write: raises LeaseHeld when the lease is another's."""
+        with self._lock(study) as (connection, study_id):
+            check_writer(study, read_lease(connection, study_id), self._fences.get(study), self._clock())
+            yield connection, study_id
+
+
+def read_lease(connection: sa.Connection, study_id: int) -> Holder | None:
+    """The study's lease, held or given back; None where nobody ever took one."""
+    row = connection.execute(sa.select(t.lease).where(t.lease.c.study_id == study_id)).one_or_none()
+    if row is None:
+        return None
+    return Holder(row.host, row.pid, row.fence, row.machine, row.born, row.token, row.renewed, row.stop_asked)
+
+
+def upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], replaced: tuple[str, ...] = ()) -> Any:
+    """An INSERT which, where the key exists, replaces these columns, or does nothing when there are none."""
+    insert = _INSERT[connection.dialect.name](table).values(row)
+    if not replaced:
+        return insert.on_conflict_do_nothing()
+    keys = [column.name for column in table.primary_key]
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: row[name] for name in replaced})
+
+
+def log(connection: sa.Connection, study_id: int, kind: str, text: str, number: int | None = None) -> None:
+    """Add to the event log."""
+    row = {"at": now_text(), "study_id": study_id, "number": number, "kind": kind, "text": text}
+    connection.execute(t.event.insert().values(row))
+
+
+def _study_id(connection: sa.Connection, study: str) -> int:
+    # The row is locked in a statement of its own: what later ones read is then as of after the wait.
+    statement = sa.select(t.study.c.id).where(t.study.c.name == study)
+    if not connection.get_execution_options().get(READ_ONLY):
+        statement = statement.with_for_update()
+    found: int | None = connection.execute(statement).scalar()
+    if found is None:
+        names = connection.execute(sa.select(t.study.c.name).order_by(t.study.c.id)).scalars().all()
+        raise unknown_study(study, names)
+    return found

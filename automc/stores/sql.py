@@ -1,0 +1,15 @@
+"""The trial database in SQL: SQLite and PostgreSQL, the same code."""
+
+from __future__ import annotations
+
+from automc.stores.sql_leases import LeaseTables
+from automc.stores.sql_studies import StudyTables
+from automc.stores.sql_trials import TrialTables
+
+
+class SqlStore(StudyTables, TrialTables, LeaseTables):
+    """A Store (core/ports.py) and its ``query`` (stores/__init__.py) in a SQL database.
+
+    Each call is one transaction, durable when it returns. A writing call first locks the study (SQLite: the
+    whole file), then checks the lease, so neither can change before its end. Threads may share the object.
+    """

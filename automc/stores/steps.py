@@ -1,0 +1,77 @@
+"""What every store checks before it writes, and the sentences it refuses with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from automc.core.rules import nearest
+from automc.core.study import StudySpec
+from automc.core.trial import LEGAL, Trial, TrialState
+from automc.errors import IllegalTransition, StoreError, StudyExists, UnknownStudy, UnknownTrial
+
+
+class Standing(NamedTuple):
+    """Of a stored trial, what decides whether a step is legal; ``policy`` is the fingerprint."""
+
+    state: TrialState
+    attempts: int
+    policy: str
+    rung: int
+    memo: str
+
+
+def standing(trial: Trial) -> Standing:
+    return Standing(trial.state, trial.attempts, trial.policy.fingerprint, trial.rung, trial.memo)
+
+
+def check_step(study: str, stored: Standing, trial: Trial) -> None:
+    """Refuse a trial that is not one legal step ahead of what is stored.
+
+    Starting counts one attempt, every other step none; so the outcome of an older attempt is refused.
+
+    Raises:
+        IllegalTransition: with what is stored and what was asked.
+    """
+    where, new = f"trial {study}/{trial.number}", standing(trial)
+    if new.state not in LEGAL.get(stored.state, frozenset()):
+        raise IllegalTransition(f"{where} is {stored.state.value} and cannot become {new.state.value}")
+    expected = stored.attempts + (new.state is TrialState.RUNNING)
+    if new.attempts != expected:
+        raise IllegalTransition(
+            f"{where} cannot become {new.state.value} as attempt {new.attempts}: that would be attempt {expected}"
+        )
+    for field in ("policy", "rung", "memo"):
+        if getattr(new, field) != getattr(stored, field):
+            raise IllegalTransition(f"{where}: a step never changes the {field}")
+
+
+def check_revision(stored: int, spec: StudySpec) -> None:
+    """Raises StoreError unless the revision follows the stored one."""
+    if spec.revision != stored + 1:
+        raise StoreError(
+            f"study {spec.name!r}: revision {spec.revision} cannot follow revision {stored}; "
+            "somebody else revised it, read it again"
+        )
+
+
+def told(old: TrialState, trial: Trial) -> str:
+    """A step as the event log tells it."""
+    details = [f"{old.value} -> {trial.state.value}", f"attempt {trial.attempts}"]
+    details += [f"as trial {trial.twin}"] if trial.twin is not None else []
+    details += [": ".join(filter(None, (trial.reason, trial.message)))] if trial.reason or trial.message else []
+    return ", ".join(details)
+
+
+def unknown_study(name: str, names: Sequence[str]) -> UnknownStudy:
+    known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "none yet"
+    return UnknownStudy(f"no study {name!r}{nearest(name, names)} (studies: {known})")
+
+
+def unknown_trial(study: str, number: int, count: int) -> UnknownTrial:
+    has = f"it has 0 to {count - 1}" if count else "it has none"
+    return UnknownTrial(f"study {study!r} has no trial {number} ({has})")
+
+
+def study_exists(name: str) -> StudyExists:
+    return StudyExists(f"a study {name!r} exists already; give another name, or go on with 'automc resume {name}'")

@@ -1,0 +1,151 @@
+"""The tables of the trial database, as SQLAlchemy Core knows them.
+
+Migrations build them (``migrations/versions``); a test holds the two together. Every name begins with
+``automc_``, because the database may be shared with another tool. Times are UTC text in ISO 8601. A number
+that may be NaN or infinite is a pair: ``value`` (NULL unless finite) and ``kind`` (finite, nan, +inf, -inf).
+
+People who write SQL find two views beside the tables: ``automc_trials`` (a row a trial, metrics as columns)
+and ``automc_trial_layers`` (a row for each study, trial, operator, layer, setting).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+HEAD = "0001"
+"""The revision these tables describe."""
+
+VERSION_TABLE = "automc_version"
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+KINDS = ("finite", "nan", "+inf", "-inf")
+
+
+def _number_checks() -> tuple[sa.CheckConstraint, sa.CheckConstraint]:
+    kinds = "kind IN ('finite', 'nan', '+inf', '-inf')"
+    return (
+        sa.CheckConstraint(kinds, name="kind"),
+        sa.CheckConstraint("(kind = 'finite') = (value IS NOT NULL)", name="value"),
+    )
+
+
+def _of_study() -> sa.Column[int]:
+    return sa.Column("study_id", sa.Integer, sa.ForeignKey("automc_study.id"), primary_key=True)
+
+
+def _of_trial() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["study_id", "number"], ["automc_trial.study_id", "automc_trial.number"])
+
+
+study = sa.Table(
+    "automc_study",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("facts", sa.Text, nullable=False),
+    sa.Column("created", sa.Text, nullable=False),
+)
+
+revision = sa.Table(
+    "automc_revision",
+    metadata,
+    _of_study(),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("created", sa.Text, nullable=False),
+)
+
+policy = sa.Table(
+    "automc_policy",
+    metadata,
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    sa.Column("json", sa.Text, nullable=False),
+)
+
+trial = sa.Table(
+    "automc_trial",
+    metadata,
+    _of_study(),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("policy", sa.String(64), sa.ForeignKey("automc_policy.fingerprint"), nullable=False),
+    sa.Column("memo", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("rung", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("twin", sa.Integer),
+    sa.Column("realized", sa.Text),
+    sa.Column("artifact", sa.String(64)),
+    sa.Column("seconds", sa.Double),
+    sa.Column("created", sa.Text, nullable=False),
+    sa.Column("started", sa.Text),
+    sa.Column("finished", sa.Text),
+    sa.CheckConstraint("state IN ('waiting', 'running', 'complete', 'stopped', 'failed')", name="state"),
+    sa.Index("ix_automc_trial_state", "study_id", "state"),
+    sa.Index("ix_automc_trial_policy", "policy"),
+)
+
+metric = sa.Table(
+    "automc_metric",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Double),
+    sa.Column("kind", sa.Text, nullable=False),
+    _of_trial(),
+    *_number_checks(),
+    sqlite_with_rowid=False,
+)
+
+point = sa.Table(
+    "automc_point",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True),
+    sa.Column("value", sa.Double),
+    sa.Column("kind", sa.Text, nullable=False),
+    _of_trial(),
+    *_number_checks(),
+    sqlite_with_rowid=False,
+)
+
+lease = sa.Table(
+    "automc_lease",
+    metadata,
+    _of_study(),
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("machine", sa.Text, nullable=False),
+    sa.Column("born", sa.Text, nullable=False),
+    sa.Column("token", sa.Text),
+    sa.Column("renewed", sa.Double, nullable=False),
+    sa.Column("stop_asked", sa.Boolean, nullable=False),
+)
+
+event = sa.Table(
+    "automc_event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("study_id", sa.Integer, sa.ForeignKey("automc_study.id"), nullable=False),
+    sa.Column("number", sa.Integer),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Index("ix_automc_event_study", "study_id", "id"),
+    sqlite_autoincrement=True,
+)

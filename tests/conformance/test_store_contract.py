@@ -1,0 +1,583 @@
+"""One suite over every Store: in memory, SQLite, and PostgreSQL where AUTOMC_TEST_POSTGRESQL names a server.
+
+A world is one database that several store objects ("drivers") share, under one clock that a test may turn.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from automc.core.metrics import METRICS, Measurement, Objective
+from automc.core.policy import Policy, Site
+from automc.core.ports import LEASE_SECONDS, Owner, Proposal
+from automc.core.rules import Rule
+from automc.core.space import Choice, Real
+from automc.core.study import ModelSpec, Part, StudySpec
+from automc.core.trial import LEGAL, Trial, TrialState
+from automc.errors import IllegalTransition, LeaseHeld, SpecError, StoreError, StudyExists, UnknownStudy, UnknownTrial
+from automc.stores import TrialDatabase
+from automc.stores.memory import MemoryStore
+
+W, R, C, S, F = TrialState
+ME = Owner(socket.gethostname(), os.getpid())
+POSTGRESQL = os.environ.get("AUTOMC_TEST_POSTGRESQL", "")
+
+
+@dataclass
+class World:
+    make: Callable[[Callable[[], float]], TrialDatabase]
+    now: float = 1_000_000.0
+    opened: list[TrialDatabase] = field(default_factory=list)
+
+    def open(self) -> TrialDatabase:
+        self.opened.append(self.make(lambda: self.now))
+        return self.opened[-1]
+
+
+def _memory_world() -> World:
+    first = MemoryStore()
+    return World(lambda clock: MemoryStore(first, clock))
+
+
+def _sql_world(url: str) -> World:
+    from automc.stores.sql import SqlStore
+
+    return World(lambda clock: SqlStore(url, clock=clock))
+
+
+def _worlds(kind: str, folder: Path) -> Iterator[World]:
+    if kind == "memory":
+        yield _memory_world()
+    elif kind == "sqlite":
+        yield _sql_world(str(folder / "trials.db"))
+    else:
+        if not POSTGRESQL:
+            pytest.skip("set AUTOMC_TEST_POSTGRESQL to the URL of a PostgreSQL database to test against")
+        import psycopg
+
+        schema = f"automc_test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(POSTGRESQL, autocommit=True) as server:
+            server.execute(f"CREATE SCHEMA {schema}")  # type: ignore[arg-type]
+            yield _sql_world(f"{POSTGRESQL}?options=-csearch_path%3D{schema}")
+            server.execute(f"DROP SCHEMA {schema} CASCADE")  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"], scope="module")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One world for all tests of the file that only add studies of their own."""
+    for world in _worlds(request.param, tmp_path_factory.mktemp("world")):
+        yield world
+        for store in world.opened:
+            store.close()
+
+
+@pytest.fixture
+def store(shared: World) -> Iterator[TrialDatabase]:
+    found = shared.open()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def study(store: TrialDatabase) -> str:
+    """The name of a new study without trials."""
+    return new_study(store)
+
+
+def new_study(store: TrialDatabase) -> str:
+    name = f"study-{uuid.uuid4().hex[:8]}"
+    store.create(spec(name), {})
+    return name
+
+
+def spec(name: str, **changes: object) -> StudySpec:
+    rules = (
+        Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.1)}),
+        Rule("quantize", {"weight_bits": Choice((2, 4, 8))}, layers=("conv*",), indices=(0, -1)),
+    )
+    made = StudySpec(
+        name, ModelSpec("tiny"), Part("digits", {"n": 3}), rules, ("prune", "quantize"), (Objective("top1"),)
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def policy(ratio: float = 0.5, bits: int = 4) -> Policy:
+    return Policy({Site("prune", "conv1", "prune_ratio"): ratio, Site("quantize", "ä.1", "weight_bits"): bits})
+
+
+def add(store: TrialDatabase, study: str, ratio: float = 0.5, rung: int = 0) -> Trial:
+    return store.add(study, Proposal(policy(ratio), "memo"), rung)
+
+
+def finish(store: TrialDatabase, study: str, trial: Trial, **metrics: float) -> Trial:
+    running = store.move(study, trial.to(R))
+    return store.move(study, running.to(C, measurement=Measurement(metrics, seconds=1.5)))
+
+
+# Studies
+
+
+def test_a_study_reads_back_equal_and_is_listed_once(store: TrialDatabase) -> None:
+    name, facts = f"s-{uuid.uuid4().hex}", {"baseline": {"top1": 0.97, "loss": math.inf}, "layers": [["conv1", 3]]}
+    store.create(spec(name), facts)
+    assert store.spec(name) == spec(name)
+    assert store.facts(name) == facts
+    found = [summary for summary in store.studies() if summary.spec.name == name]
+    assert [summary.spec for summary in found] == [spec(name)]
+    assert found[0].counts == dict.fromkeys(TrialState, 0)
+    assert found[0].created[10] == "T"
+    assert found[0].created.endswith("Z")
+
+
+def test_studies_come_oldest_first(store: TrialDatabase) -> None:
+    names = [new_study(store) for _ in range(3)]
+    assert [s.spec.name for s in store.studies() if s.spec.name in names] == names
+
+
+def test_a_taken_name_is_refused_and_the_first_study_stays(store: TrialDatabase, study: str) -> None:
+    with pytest.raises(StudyExists, match=f"'{study}' exists already"):
+        store.create(spec(study, seed=9), {"other": 1})
+    assert store.spec(study).seed == 0
+    assert store.facts(study) == {}
+
+
+def test_an_unknown_study_is_told_its_nearest_name(store: TrialDatabase, study: str) -> None:
+    near = study[:-1]
+    for call in (store.spec, store.facts, store.trials, store.stop_asked, store.ask_stop, store.query):
+        with pytest.raises(UnknownStudy, match=f"no study '{near}', did you mean '{study}'"):
+            call(near)
+    with pytest.raises(UnknownStudy, match="no study"):
+        add(store, near)
+
+
+def test_a_revision_follows_the_stored_one_only(store: TrialDatabase, study: str) -> None:
+    store.revise(spec(study, revision=1, first_trial=5, seed=7))
+    assert store.spec(study) == spec(study, revision=1, first_trial=5, seed=7)
+    for wrong in (0, 1, 3):
+        with pytest.raises(StoreError, match=f"revision {wrong} cannot follow revision 1"):
+            store.revise(spec(study, revision=wrong))
+    assert store.spec(study).seed == 7
+
+
+def test_a_summary_counts_the_trials_of_each_state(store: TrialDatabase, study: str) -> None:
+    trials = [add(store, study) for _ in range(4)]
+    finish(store, study, trials[0], top1=0.5)
+    store.move(study, trials[1].to(R))
+    store.move(study, trials[2].to(F, reason="lost"))
+    counts = next(s.counts for s in store.studies() if s.spec.name == study)
+    assert counts == {W: 1, R: 1, C: 1, S: 0, F: 1}
+
+
+# Trials
+
+
+def test_numbers_have_no_gaps_and_trials_read_back_equal(shared: World, store: TrialDatabase, study: str) -> None:
+    added = [add(store, study, ratio=0.1 * (i % 3), rung=i % 2) for i in range(7)]
+    assert [trial.number for trial in added] == list(range(7))
+    assert list(shared.open().trials(study)) == added
+    assert added[3] == Trial(3, policy(0.0), "memo", W, 1)
+
+
+def test_numbers_of_two_studies_are_their_own(store: TrialDatabase, study: str) -> None:
+    other = new_study(store)
+    assert [add(store, name).number for name in (study, other, study, other)] == [0, 0, 1, 1]
+
+
+def test_trials_are_filtered_by_state(store: TrialDatabase, study: str) -> None:
+    trials = [add(store, study) for _ in range(3)]
+    done = finish(store, study, trials[1], top1=0.5)
+    assert list(store.trials(study, (C,))) == [done]
+    assert [trial.number for trial in store.trials(study, (W, C))] == [0, 1, 2]
+    assert list(store.trials(study, (R, S))) == []
+
+
+def test_a_measurement_reads_back_equal(shared: World, store: TrialDatabase, study: str) -> None:
+    found = Measurement(
+        {"top1": 0.1 + 0.2, "params": 2.0**53 - 1, "loss": 1e-300, "size_bytes": 5e-324},
+        {"conv1": {"prune_ratio": 0.4375, "kept": [1, 2], "name": 'ä "quoted"', "exact": True}},
+        "0" * 64,
+        1.25,
+    )
+    running = store.move(study, add(store, study).to(R))
+    done = store.move(study, running.to(C, measurement=found))
+    assert done.measurement == found
+    assert shared.open().trials(study)[0] == done
+    assert done.attempts == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -1.5])
+def test_every_float_survives_as_a_metric_and_as_a_report(store: TrialDatabase, study: str, value: float) -> None:
+    running = store.move(study, add(store, study).to(R))
+    store.note(study, 0, 3, value)
+    store.move(study, running.to(S, measurement=Measurement({"loss": value, "top1": 0.5})))
+    assert store.notes(study, 0) == [(3, pytest.approx(value, nan_ok=True))]
+    measured = store.trials(study)[0].measurement
+    assert measured is not None
+    assert measured.metrics == {"loss": pytest.approx(value, nan_ok=True), "top1": 0.5}
+
+
+def test_what_is_no_measurement_is_none(store: TrialDatabase, study: str) -> None:
+    store.move(study, add(store, study).to(F, reason="error", message="no\nsuch 'layer'"))
+    trial = store.trials(study)[0]
+    assert (trial.measurement, trial.reason, trial.message) == (None, "error", "no\nsuch 'layer'")
+
+
+def test_an_empty_measurement_is_not_none(store: TrialDatabase, study: str) -> None:
+    finish(store, study, add(store, study))
+    assert store.trials(study)[0].measurement == Measurement({}, {}, None, 1.5)
+
+
+def test_a_twin_is_answered_without_running(store: TrialDatabase, study: str) -> None:
+    first = finish(store, study, add(store, study), top1=0.5)
+    second = store.move(study, add(store, study).to(C, measurement=first.measurement, twin=0))
+    assert store.trials(study)[1] == second
+    assert (second.twin, second.attempts) == (0, 0)
+
+
+def test_only_one_of_two_drivers_takes_the_same_step(shared: World, store: TrialDatabase, study: str) -> None:
+    trial, other = add(store, study), shared.open()
+    store.move(study, trial.to(R))
+    with pytest.raises(IllegalTransition, match=f"{study}/0 is running and cannot become running"):
+        other.move(study, trial.to(R))
+
+
+def test_the_outcome_of_an_older_attempt_is_refused(store: TrialDatabase, study: str) -> None:
+    first = store.move(study, add(store, study).to(R))
+    again = store.move(study, store.move(study, first.to(W)).to(R))
+    assert again.attempts == 2
+    for late in (first.to(C, measurement=Measurement({"top1": 1.0})), first.to(W), first.to(F, reason="error")):
+        with pytest.raises(IllegalTransition, match="attempt 1: that would be attempt 2"):
+            store.move(study, late)
+    assert store.trials(study) == [again]
+
+
+@pytest.mark.parametrize(("field", "value"), [("policy", policy(0.7)), ("rung", 1), ("memo", "other")])
+def test_a_step_never_changes_what_was_proposed(store: TrialDatabase, study: str, field: str, value: object) -> None:
+    trial = add(store, study)
+    with pytest.raises(IllegalTransition, match=f"a step never changes the {field}"):
+        store.move(study, trial.to(R, **{field: value}))
+    assert store.trials(study) == [trial]
+
+
+def test_an_unknown_trial_is_said(store: TrialDatabase, study: str) -> None:
+    with pytest.raises(UnknownTrial, match=r"no trial 4 \(it has none\)"):
+        store.notes(study, 4)
+    trial = add(store, study)
+    with pytest.raises(UnknownTrial, match=r"no trial 4 \(it has 0 to 0\)"):
+        store.move(study, replace(trial, number=4).to(R))
+    with pytest.raises(UnknownTrial, match="no trial 1"):
+        store.note(study, 1, 0, 0.0)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from(TrialState), st.integers(-1, 1)), max_size=8))
+def test_exactly_the_drawn_steps_are_taken(store: TrialDatabase, steps: list[tuple[TrialState, int]]) -> None:
+    study = new_study(store)
+    now = add(store, study)
+    for state, wrong in steps:
+        attempts = now.attempts + (state is R) + wrong
+        wanted = replace(now, state=state, attempts=attempts, message=state.value)
+        if state in LEGAL.get(now.state, ()) and not wrong:
+            now = store.move(study, wanted)
+            assert now == wanted
+        else:
+            with pytest.raises(IllegalTransition, match=f"{study}/0 "):
+                store.move(study, wanted)
+        assert list(store.trials(study)) == [now]
+
+
+# Reports
+
+
+def test_reports_come_in_order_of_step_and_a_second_replaces_the_first(store: TrialDatabase, study: str) -> None:
+    store.move(study, add(store, study).to(R))
+    for step, value in [(20, 2.0), (10, 1.0), (20, 3.0)]:
+        store.note(study, 0, step, value)
+    assert list(store.notes(study, 0)) == [(10, 1.0), (20, 3.0)]
+
+
+def test_reports_are_those_of_the_last_attempt_and_late_ones_are_dropped(store: TrialDatabase, study: str) -> None:
+    running = store.move(study, add(store, study).to(R))
+    store.note(study, 0, 1, 0.5)
+    waiting = store.move(study, running.to(W))
+    store.note(study, 0, 2, 0.6)
+    assert list(store.notes(study, 0)) == [(1, 0.5)]
+    running = store.move(study, waiting.to(R))
+    assert list(store.notes(study, 0)) == []
+    store.note(study, 0, 1, 0.7)
+    store.move(study, running.to(C, measurement=Measurement({})))
+    store.note(study, 0, 9, 0.8)
+    assert list(store.notes(study, 0)) == [(1, 0.7)]
+
+
+# Leases
+
+
+def writes(store: TrialDatabase, study: str, trial: Trial) -> list[Callable[[], object]]:
+    return [
+        lambda: add(store, study),
+        lambda: store.move(study, trial.to(R)),
+        lambda: store.note(study, trial.number, 0, 1.0),
+        lambda: store.revise(replace(store.spec(study), revision=store.spec(study).revision + 1)),
+    ]
+
+
+def test_a_live_driver_is_named_to_its_rival_who_may_read_only(shared: World, store: TrialDatabase, study: str) -> None:
+    rival, trial = shared.open(), add(store, study)
+    store.take(study, ME)
+    shared.now += 12
+    told = rf"pid {ME.pid} on host {ME.host}, last heard 12 s ago: .*automc stop {study}"
+    with pytest.raises(LeaseHeld, match=told):
+        rival.take(study, ME)
+    for write in writes(rival, study, trial):
+        with pytest.raises(LeaseHeld, match=told):
+            write()
+    assert rival.trials(study) == [trial]
+    assert add(store, study).number == 1
+
+
+def test_a_renewal_is_heard_and_silence_alone_does_not_cost_a_live_process_its_lease(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    store.take(study, ME)
+    shared.now += 100 * LEASE_SECONDS
+    store.renew(study)
+    shared.now += 7
+    with pytest.raises(LeaseHeld, match="last heard 7 s ago"):
+        shared.open().take(study, ME)
+
+
+def test_the_lease_of_another_host_lasts_as_long_as_it_is_heard(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    rival = shared.open()
+    store.take(study, Owner("elsewhere.example", ME.pid))
+    shared.now += LEASE_SECONDS - 1
+    with pytest.raises(LeaseHeld, match=r"elsewhere\.example"):
+        rival.take(study, ME)
+    store.renew(study)
+    shared.now += LEASE_SECONDS - 1
+    with pytest.raises(LeaseHeld, match=r"elsewhere\.example"):
+        add(rival, study)
+    shared.now += 1
+    rival.take(study, ME)
+    assert add(rival, study).number == 0
+
+
+def test_a_killed_driver_is_followed_at_once(shared: World, store: TrialDatabase, study: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+        store.take(study, Owner(ME.host, child.pid))
+        rival = shared.open()
+        with pytest.raises(LeaseHeld, match=f"pid {child.pid}"):
+            rival.take(study, ME)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
+        rival.take(study, ME)
+    assert rival.ask_stop(study)
+
+
+def test_every_write_after_a_takeover_is_refused_and_leaves_nothing(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    store.take(study, Owner("elsewhere.example", 1))
+    trial = add(store, study)
+    shared.now += LEASE_SECONDS
+    rival = shared.open()
+    rival.take(study, ME)
+    told = f"taken over by pid {ME.pid} on host {ME.host}"
+    for write in [*writes(store, study, trial), lambda: store.renew(study)]:
+        with pytest.raises(LeaseHeld, match=told):
+            write()
+    rival.release(study)
+    for write in writes(store, study, trial):
+        with pytest.raises(LeaseHeld, match=told):
+            write()
+    assert store.trials(study) == [trial]
+    assert store.spec(study).revision == 0
+    store.take(study, ME)
+    assert store.move(study, trial.to(R)).state is R
+
+
+def test_a_late_release_does_not_take_the_lease_from_its_new_owner(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    store.take(study, Owner("elsewhere.example", 1))
+    shared.now += LEASE_SECONDS
+    rival = shared.open()
+    rival.take(study, ME)
+    assert rival.ask_stop(study)
+    store.release(study)
+    assert rival.stop_asked(study)
+    rival.renew(study)
+    with pytest.raises(LeaseHeld, match="driven by"):
+        store.take(study, ME)
+
+
+def test_a_lease_given_back_is_free_and_giving_back_twice_is_harmless(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    store.release(study)
+    store.take(study, ME)
+    store.release(study)
+    store.release(study)
+    rival = shared.open()
+    assert add(rival, study).number == 0
+    rival.take(study, ME)
+    with pytest.raises(LeaseHeld, match="holds no lease"):
+        store.renew(study)
+
+
+def test_a_driver_may_take_its_own_lease_again(store: TrialDatabase, study: str) -> None:
+    store.take(study, ME)
+    store.take(study, ME)
+    assert add(store, study).number == 0
+
+
+def test_a_stop_reaches_the_driver_and_ends_with_its_lease(shared: World, store: TrialDatabase, study: str) -> None:
+    other = shared.open()
+    assert not other.ask_stop(study)
+    store.take(study, ME)
+    assert not store.stop_asked(study)
+    assert other.ask_stop(study)
+    assert store.stop_asked(study)
+    store.renew(study)
+    assert store.stop_asked(study)
+    store.release(study)
+    assert not store.stop_asked(study)
+    other.take(study, ME)
+    assert not other.stop_asked(study)
+    assert not store.ask_stop(new_study(store))
+
+
+def test_nobody_is_asked_to_stop_who_is_dead(shared: World, store: TrialDatabase, study: str) -> None:
+    store.take(study, Owner("elsewhere.example", 1))
+    shared.now += LEASE_SECONDS
+    assert not shared.open().ask_stop(study)
+
+
+# Queries
+
+
+@pytest.fixture(scope="module")
+def asked(shared: World) -> tuple[TrialDatabase, str]:
+    """A study of 30 trials in all states, with few distinct values, gaps, NaN and infinities."""
+    store, draw = shared.open(), random.Random(5)
+    study = new_study(store)
+    values = [0.0, 0.5, 1.0, 2.5, -1.0, math.nan, math.inf, -math.inf]
+    for _ in range(30):
+        trial = store.move(study, add(store, study, draw.choice([0.1, 0.2]), draw.randrange(3)).to(R))
+        names = draw.sample(["top1", "loss", "params", "seconds"], draw.randrange(5))
+        found = Measurement({n: draw.choice(values) for n in names}, seconds=draw.choice([0.5, 1.0]))
+        end = draw.choice([R, C, C, S, F])
+        if end is F:
+            store.move(study, trial.to(F, reason=draw.choice(["error", "nan", "oom"])))
+        elif end is not R:
+            store.move(study, trial.to(end, measurement=found))
+    return store, study
+
+
+def operands() -> st.SearchStrategy[tuple[str, str]]:
+    names = st.sampled_from(["top1", "loss", "params", "macs", "number", "rung", "seconds"])
+    numbers = st.sampled_from(["0", "0.5", "1", "2.5", "-1", "1e999", "17", "+.5"])
+    return st.one_of(st.tuples(names, numbers), st.tuples(numbers, names), st.tuples(names, names))
+
+
+def filters() -> st.SearchStrategy[str]:
+    signs = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
+    compare = st.tuples(operands(), signs).map(lambda x: f"{x[0][0]} {x[1]} {x[0][1]}")
+    word = st.sampled_from(["state == complete", "state != 'failed'", "reason == oom", '"" != reason'])
+    kind = st.sampled_from(["in", "not in"])
+    member = st.tuples(st.sampled_from(["top1", "loss", "rung"]), kind).map(lambda x: f"{x[0]} {x[1]} (0.5, 1, -1)")
+    words = kind.map(lambda k: f"state {k} (failed, running)")
+
+    def wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        joined = st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(" ".join)
+        return st.one_of(joined, joined.map(lambda x: f"({x})"), inner.map(lambda x: f"not ({x})"))
+
+    return st.recursive(st.one_of(compare, compare, word, member, words), wider, max_leaves=6)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    where=filters(),
+    sort=st.lists(
+        st.sampled_from(["top1", "-top1", "loss", "-loss", "seconds", "-state", "reason", "-rung"]), max_size=3
+    ),
+    limit=st.none() | st.integers(0, 9),
+)
+def test_a_query_is_what_python_makes_of_it(
+    asked: tuple[TrialDatabase, str], where: str, sort: list[str], limit: int | None
+) -> None:
+    store, study = asked
+    expected = [trial for trial in store.trials(study) if truth(where, trial)]
+    for key in reversed(sort):
+        name = key.removeprefix("-")
+        has = [t for t in expected if values_of(t).get(name) is not None and values_of(t)[name] == values_of(t)[name]]
+        lacks = [t for t in expected if t.number not in {h.number for h in has}]
+        expected = sorted(has, key=lambda t: values_of(t)[name], reverse=key.startswith("-")) + lacks
+    found = store.query(study, where, sort, limit)
+    assert [trial.number for trial in found] == [trial.number for trial in expected][:limit]
+
+
+def values_of(trial: Trial) -> dict[str, object]:
+    measured = trial.measurement
+    found: dict[str, object] = dict.fromkeys(METRICS)
+    found |= {"number": trial.number, "rung": trial.rung, "state": trial.state.value, "reason": trial.reason}
+    return found | (dict(measured.metrics, seconds=measured.seconds) if measured else {})
+
+
+class Lacking:
+    """In the place of a missing value: every comparison is false, as is being a member."""
+
+    def _no(self, other: object) -> bool:
+        return False
+
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _no  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+def truth(where: str, trial: Trial) -> bool:
+    """The filter as Python itself reads it: an oracle that shares nothing with automc's parser."""
+    words = {word: word for word in ("complete", "failed", "running", "oom")}
+    names = {name: Lacking() if value is None else value for name, value in values_of(trial).items()}
+    for name in ("top1", "loss", "rung"):
+        text = f"{name} not in (0.5, 1, -1)"
+        if text in where and isinstance(names[name], Lacking):
+            where = where.replace(text, "False")
+    return bool(eval(where, {"__builtins__": {}}, words | names))
+
+
+def test_pages_are_turned_by_number(asked: tuple[TrialDatabase, str]) -> None:
+    store, study = asked
+    seen: list[int] = []
+    while page := store.query(study, f"number > {seen[-1] if seen else -1}", limit=7):
+        seen += [trial.number for trial in page]
+    assert seen == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"where": "tp1 > 0.5"}, r"column 1: unknown name 'tp1', did you mean 'top1'\?"),
+        ({"sort": ["-size_byte"]}, r"sort: unknown name 'size_byte', did you mean 'size_bytes'\?"),
+        ({"limit": -1}, "limit: 0 or more trials, not -1"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(
+    store: TrialDatabase, study: str, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        store.query(study, **arguments)  # type: ignore[arg-type]
