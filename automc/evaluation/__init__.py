@@ -1,0 +1,1 @@
+"""Models, data, repair and measurement: what turns a policy into numbers."""

@@ -1,0 +1,235 @@
+"""Measuring policies on a real network: compress, recalibrate, repair, measure."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automc.core.layers import LayerTable
+from automc.core.metrics import Measurement
+from automc.core.policy import Policy
+from automc.core.ports import Monitor
+from automc.core.rules import nearest
+from automc.core.study import Rung, StudySpec
+from automc.errors import ModelError, NotFinite, SpecError
+from automc.evaluation import timing
+from automc.evaluation.data import load_data
+from automc.evaluation.factories import one_line, ship_user_modules
+from automc.evaluation.finetune import Recipe, Repair
+from automc.evaluation.splits import Data
+from automc.evaluation.task import Classification
+from automc.evaluation.zoo import load_model
+from automc.export import packed
+from automc.measure.cost import costs
+from automc.operators.base import Compression, compress
+from automc.operators.layers import Trace, trace
+from automc.operators.recalibrate import recalibrate
+
+BATCH = 100
+"""Inputs measured at a time: on a CPU, 50 to 100 is faster than 1,000."""
+
+RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", "size_bytes": "size_ratio"}
+LATENCY = ("latency_ms", "latency_ratio")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study says about its evaluations: operator order, rungs, seed, and the metrics it asks for."""
+
+    order: tuple[str, ...]
+    rungs: tuple[Rung, ...]
+    seed: int
+    wanted: frozenset[str] = frozenset()
+
+    @property
+    def latency(self) -> bool:
+        return bool(self.wanted.intersection(LATENCY))
+
+
+class NetworkEvaluator:
+    """Evaluates policies of one network on one data set.
+
+    A measurement depends on the study's seed, the policy and the rung, not on who makes it or when (times apart).
+    Survives cloudpickle: the network, its trace and the splits opened so far travel along, never the test split.
+
+    Attributes:
+        table: the layer table. baseline: the original network's metrics, every ratio 1.
+        example: normalised inputs, shape (2, ...). data: the data set.
+    """
+
+    def __init__(self, teacher: nn.Module, data: Data, repair: Repair, plan: Plan) -> None:
+        self.data = data
+        self._teacher = teacher
+        self._repair = repair
+        self._plan = plan
+        with _one_thread():
+            self._calibration = data.normalise(data.split("calibration").inputs)
+            self.example = self._calibration[:2]
+            self._try(teacher)
+            self._trace: Trace = trace(teacher, self.example)
+            self._answers: dict[str, Tensor] = {}
+            self._original_onnx = timing.onnx_bytes(teacher, self.example) if plan.latency else b""
+            self.baseline: dict[str, float] = {}
+            self.baseline = self.measure(teacher)
+            self.baseline |= dict.fromkeys(RATIOS.values(), 1.0)
+            if plan.latency:
+                (self.baseline["latency_ms"],) = timing.latencies([self._original_onnx], self._input_shape)
+                self.baseline["latency_ratio"] = 1.0
+        if any(rung.steps for rung in plan.rungs):
+            data.split("train")  # opened here once, so that it travels to the workers
+
+    @property
+    def table(self) -> LayerTable:
+        return self._trace.table
+
+    def evaluate(self, policy: Policy, rung: int, monitor: Monitor) -> Measurement:
+        """See core.ports.Evaluator. A repair that the monitor ended is measured as far as it came."""
+        start = time.perf_counter()
+        with _one_thread():
+            state = self._built(policy, rung, monitor)
+            metrics = self.measure(state.model)
+            if self._plan.latency:
+                metrics |= self._latency(state.model)
+        seconds = time.perf_counter() - start
+        if "seconds" in self._plan.wanted:
+            metrics["seconds"] = seconds
+        realized = {name: dict(facts) for name, facts in state.realized.items()}
+        return Measurement(metrics, realized, seconds=seconds)
+
+    def build(self, policy: Policy, rung: int, monitor: Monitor = lambda step, value: True) -> nn.Module:
+        """The network that ``evaluate`` measures: compressed, repaired, in eval mode.
+
+        Raises:
+            NotFinite, CompressionError: as ``evaluate``.
+        """
+        with _one_thread():
+            return self._built(policy, rung, monitor).model
+
+    def measure(self, model: nn.Module, split: str = "search") -> dict[str, float]:
+        """The task's metrics on a split, the costs and their ratios; everything but times.
+
+        Raises:
+            NotFinite: an output is NaN or infinite.
+        """
+        if split not in self._answers:
+            self._answers[split] = self._outputs(self._teacher, split)
+        targets = self.data.split(split).targets
+        found = self._repair.task.metrics(self._outputs(model, split), self._answers[split], targets)
+        found |= costs(model, self.example)
+        found["size_bytes"] = float(len(packed.dumps(model, self.example)))
+        _require_finite(found)
+        ratios = {RATIOS[key]: found[key] / self.baseline[key] for key in RATIOS if self.baseline.get(key)}
+        return found | ratios
+
+    @property
+    def _input_shape(self) -> tuple[int, ...]:
+        return tuple(self.example.shape[1:])
+
+    def _built(self, policy: Policy, rung: int, monitor: Monitor) -> Compression:
+        state = compress(
+            Compression(self._teacher, self._teacher, self._trace, self._calibration), policy, self._plan.order
+        )
+        if state.stale:
+            recalibrate(state.model, self._calibration)
+        steps = self._plan.rungs[rung].steps
+        if policy and steps:
+            self._repair(state.model, self._teacher, state.losses, steps, self._seed(policy, rung), monitor)
+            # The running statistics lag behind the last steps and have seen augmented inputs.
+            recalibrate(state.model, self._calibration)
+        return state
+
+    def _seed(self, policy: Policy, rung: int) -> int:
+        text = f"{self._plan.seed} {rung} {policy.fingerprint}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+    def _outputs(self, model: nn.Module, split: str) -> Tensor:
+        """Outputs for a whole split, shape (n, classes).
+
+        Raises:
+            NotFinite: one of them is NaN or infinite.
+        """
+        parts = torch.split(self.data.split(split).inputs, BATCH)
+        with torch.inference_mode():
+            outputs = torch.cat([model(self.data.normalise(part)) for part in parts])
+        if not bool(outputs.isfinite().all()):
+            rows = int((~outputs.isfinite()).any(dim=1).sum())
+            raise NotFinite(f"the network's outputs are NaN or infinite for {rows} of {len(outputs)} {split} inputs")
+        return outputs.clone()
+
+    def _latency(self, model: nn.Module) -> dict[str, float]:
+        files = [self._original_onnx, timing.onnx_bytes(model, self.example)]
+        original, own = timing.latencies(files, self._input_shape)
+        return {"latency_ms": own, "latency_ratio": own / original}
+
+    def _try(self, model: nn.Module) -> None:
+        shape = tuple(self.example.shape)
+        try:
+            with torch.inference_mode():
+                outputs = model(self.example)
+        except Exception as error:
+            where = f"model: cannot take inputs of shape {shape} from data {self.data.name}"
+            raise ModelError(f"{where}: {one_line(error)}") from error
+        self._repair.task.check(outputs, shape[0], self.data.classes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        ship_user_modules()
+        answers = {split: outputs for split, outputs in self._answers.items() if split != "test"}
+        return {**self.__dict__, "_answers": answers}
+
+
+def prepare(spec: StudySpec, model: nn.Module | None = None, data: Data | None = None) -> NetworkEvaluator:
+    """The evaluator of a study.
+
+    Args:
+        model, data: objects in the place of the ones that the spec names. The model is copied.
+
+    Raises:
+        SpecError, ModelError, DataError: what is wrong, in one line.
+    """
+    recipe = _recipe(spec.evaluator.settings)
+    data = data if data is not None else load_data(spec.data)
+    teacher = copy.deepcopy(model) if model is not None else load_model(spec.model)
+    if not isinstance(teacher, nn.Module):
+        raise ModelError(f"model must be an nn.Module, not {type(teacher).__name__}")
+    wanted = frozenset(o.metric for o in spec.objectives) | {c.metric for c in spec.constraints}
+    plan = Plan(spec.order, spec.rungs, spec.seed, wanted)
+    return NetworkEvaluator(teacher.eval(), data, Repair(data, Classification(), recipe), plan)
+
+
+def _recipe(settings: Mapping[str, Any]) -> Recipe:
+    known = {field.name: type(field.default) for field in fields(Recipe)}
+    for key, value in settings.items():
+        if key not in known:
+            raise SpecError(
+                f"evaluator network: unknown setting {key!r}{nearest(key, known)} (it has: {', '.join(known)})"
+            )
+        right = (int, float) if known[key] is float else known[key]
+        if isinstance(value, bool) or not isinstance(value, right):
+            raise SpecError(f"evaluator network: {key} must be {known[key].__name__}, not {value!r}")
+    return Recipe(**settings)
+
+
+def _require_finite(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise NotFinite(f"metric {name} became {value}")
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: results do not depend on the machine's cores, and workers do not fight for them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

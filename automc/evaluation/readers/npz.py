@@ -1,0 +1,110 @@
+"""Arrays in .npz files, read without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from automc.errors import DataError
+from automc.evaluation.factories import one_line, resolve_path
+from automc.evaluation.splits import Facts, Split
+
+SETTINGS = ("path", "test")
+PAIRS = (("inputs", "targets"), ("x", "y"), ("images", "labels"))
+SEARCH_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class NpzReader:
+    """Arrays ``x_train, y_train, x_test, y_test`` and, if present, ``x_search, y_search``; or one pair per file.
+
+    A pair is ``inputs, targets`` (or ``x, y``, or ``images, labels``). Without a search array it is the last tenth
+    of train. uint8 inputs are pixels; floats are taken as they are.
+    """
+
+    path: Path
+    test: Path | None
+
+    def read(self, split: str, limit: int | None) -> Split:
+        path = self.test if split == "test" and self.test else self.path
+        x, y = pair(path, split, plain=split != "test" or self.test is not None)
+        if split == "search" and not x.endswith("_search"):
+            labels = array(path, y)
+            cut = len(labels) - max(int(SEARCH_SHARE * len(labels)), 1)
+            return as_split(array(path, x)[cut:][:limit], labels[cut:][:limit], str(path))
+        inputs, labels = array(path, x), array(path, y)
+        if split == "train" and not pair(path, "search")[0].endswith("_search"):
+            cut = len(labels) - max(int(SEARCH_SHARE * len(labels)), 1)
+            inputs, labels = inputs[:cut], labels[:cut]
+        return as_split(inputs[:limit], labels[:limit], str(path))
+
+
+def open_npz(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, NpzReader]:
+    """Reads the train labels.
+
+    Raises:
+        DataError: no file, not an .npz file, or no such arrays.
+    """
+    if not settings.get("path"):
+        raise DataError("data npz: needs the setting path: an .npz file")
+    path = resolve_path(settings["path"], base)
+    labels = array(path, pair(path, "train")[1])
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
+        raise DataError(f"{path}: labels must be whole numbers of shape (n,), not {labels.dtype} {labels.shape}")
+    scale = 255.0 if array(path, pair(path, "train")[0]).dtype == np.uint8 else 1.0
+    test = resolve_path(settings["test"], base) if settings.get("test") else None
+    return Facts(int(labels.max()) + 1, scale), NpzReader(path, test)
+
+
+def pair(path: Path, split: str, plain: bool = True) -> tuple[str, str]:
+    """Names of the arrays that hold a split's inputs and labels; ``plain`` allows names without a split."""
+    names = _names(path)
+    wanted = [f"{{}}_{split}"] + (["{}_train"] if split == "search" else [])
+    for form in wanted:
+        if form.format("x") in names and form.format("y") in names:
+            return form.format("x"), form.format("y")
+    for x, y in PAIRS if plain else ():
+        if x in names and y in names:
+            return x, y
+    other = ", or inputs and targets" if plain else ", or give test: a file of its own"
+    raise DataError(f"{path}: needs arrays x_{split} and y_{split}{other} (it has: {', '.join(names)})")
+
+
+def _names(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError) as raised:
+        raise DataError(f"{path}: unreadable or truncated .npz file ({one_line(raised)})") from raised
+
+
+def array(path: Path, name: str) -> NDArray[Any]:
+    """One array; the file's other arrays are not read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[name])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as raised:
+        raise DataError(f"{path}: array {name!r} is unreadable, truncated or pickled ({one_line(raised)})") from raised
+
+
+def as_split(inputs: Any, targets: Any, where: str) -> Split:
+    """Arrays or tensors as a split: inputs uint8 or float32, labels int64.
+
+    Raises:
+        DataError: inputs that are no numbers, labels that are not whole.
+    """
+    x, y = np.asarray(inputs), np.asarray(targets)
+    if x.dtype.kind not in "iufb" or y.dtype.kind not in "iu" or x.ndim < 2:
+        raise DataError(f"{where}: needs numeric inputs (n, ...) and whole labels (n,), not {x.dtype} and {y.dtype}")
+    x = x if x.dtype == np.uint8 else x.astype(np.float32)
+    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64)))

@@ -1,0 +1,180 @@
+"""Splits of a data set, and the data set that opens each of them when it is first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automc.errors import DataError
+from automc.evaluation.factories import ship_user_modules
+
+SPLITS = ("train", "calibration", "search", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs and labels.
+
+    Attributes:
+        inputs: raw uint8 (pixels 0..255) or float32, shape (n, ...).
+        targets: int64 class numbers, shape (n,).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def head(self, count: int | None) -> Split:
+        """The first ``count`` rows, all when None."""
+        return Split(self.inputs[:count], self.targets[:count])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As numpy arrays: Ray then keeps one copy in shared memory for all workers of a machine.
+        return _from_arrays, (self.inputs.numpy(), self.targets.numpy())
+
+
+def _from_arrays(inputs: Any, targets: Any) -> Split:
+    with warnings.catch_warnings():  # shared memory is read-only, and so are splits
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return Split(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+class Reader(Protocol):
+    """Where a data set's splits come from. Must survive cloudpickle; holds paths and no open file."""
+
+    def read(self, split: str, limit: int | None) -> Split:
+        """Read ``train``, ``search`` or ``test`` from its file, the first ``limit`` rows only where a limit is given.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set before any input is decoded.
+
+    Attributes:
+        classes: number of classes.
+        scale: raw inputs are divided by this first (255 for pixels).
+        mean, std: per channel, on the divided inputs; empty to leave them as they are.
+    """
+
+    classes: int
+    scale: float = 255.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class Data:
+    """A data set; a split is opened when it is first asked for, and then kept.
+
+    ``calibration`` is the first rows of ``train``. ``openings`` counts what was read from the reader by split,
+    so that a test can prove that a search never opened the test split. Pickled, the opened splits travel along
+    except for the test split.
+    """
+
+    def __init__(
+        self, name: str, facts: Facts, reader: Reader, calibration: int = 256, search_limit: int | None = None
+    ) -> None:
+        self.name = name
+        self.facts = facts
+        self.reader = reader
+        self.limits = {"calibration": calibration, "search": search_limit}
+        self.openings: Counter[str] = Counter()
+        self._opened: dict[str, Split] = {}
+
+    @property
+    def classes(self) -> int:
+        return self.facts.classes
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return self.facts.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return self.facts.std
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch axis; opens the calibration split."""
+        return tuple(self.split("calibration").inputs.shape[1:])
+
+    def split(self, name: str) -> Split:
+        """One of ``train``, ``calibration``, ``search`` and ``test``.
+
+        Raises:
+            DataError: another name, or the split cannot be read or breaks a rule (labels, finite inputs, rows).
+        """
+        if name not in SPLITS:
+            raise DataError(f"data {self.name}: the splits are {', '.join(SPLITS)}, not {name!r}")
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """Raw inputs (n, ...) as the network takes them: float32, ``(x / scale - mean) / std`` per channel."""
+        out = inputs.float() / self.facts.scale
+        if not self.mean:
+            return out
+        shape = (1, -1, *(1,) * (inputs.dim() - 2))
+        return (out - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 over the shape, type and bytes of a split's inputs and labels."""
+        split, found = self.split(name), hashlib.sha256()
+        for array in (split.inputs.numpy(), split.targets.numpy()):
+            found.update(f"{array.shape} {array.dtype.str}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        ship_user_modules()
+        return {**self.__dict__, "_opened": {k: v for k, v in self._opened.items() if k != "test"}}
+
+    def _open(self, name: str) -> Split:
+        limit = self.limits.get(name)
+        if name == "calibration" and "train" in self._opened:
+            return self._opened["train"].head(limit)
+        source = "train" if name == "calibration" else name
+        self.openings[source] += 1
+        found = self.reader.read(source, limit).head(limit)
+        self._check(name, found)
+        return found
+
+    def _check(self, name: str, split: Split) -> None:
+        where, inputs, targets = f"data {self.name}, {name} split", split.inputs, split.targets
+        if not len(targets) or len(inputs) != len(targets):
+            raise DataError(f"{where}: needs one label for each input, not {len(targets)} for {len(inputs)}")
+        if inputs.dtype not in (torch.uint8, torch.float32) or targets.dtype != torch.int64 or targets.dim() != 1:
+            raise DataError(f"{where}: needs uint8 or float32 inputs and whole labels (n,), not {inputs.dtype} inputs")
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= self.classes:
+            raise DataError(f"{where}: labels must be 0..{self.classes - 1}, found {low if low < 0 else high}")
+        if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
+            row = int((~inputs.flatten(1).isfinite()).any(dim=1).nonzero()[0])
+            raise DataError(f"{where}: inputs must be finite, row {row} holds NaN or infinity")
+
+
+def channel_statistics(table: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """``mean`` and ``std`` of a data set's settings as tuples.
+
+    Raises:
+        DataError: only one of them, unequal lengths, or a std that is not above 0.
+    """
+    mean, std = (tuple(float(x) for x in table.get(key) or ()) for key in ("mean", "std"))
+    if len(mean) != len(std) or not all(s > 0 for s in std):
+        raise DataError(f"data: mean and std need one number per channel each, std above 0, not {mean} and {std}")
+    return mean, std
