@@ -1,0 +1,214 @@
+"""Bake a network for export: batch norms folded away, quantized layers frozen, eval mode."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from automc.errors import ModelError
+from automc.export.codes import Codes, along_rows, is_frozen, is_quantized
+
+TOLERANCE = 1e-4
+"""Largest difference a fold may make, over the largest output: float32 summed in another order stays below 1e-5."""
+
+_FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A baked network and, by layer name, the codes its quantized weights are made of."""
+
+    model: nn.Module
+    codes: Mapping[str, Codes]
+
+
+class _Pair(NamedTuple):
+    layer: str
+    norm: str
+
+
+def bake(model: nn.Module, example: Tensor) -> nn.Module:
+    """A copy of the network for export; see ``fold``."""
+    return fold(model, example).model
+
+
+def fold(model: nn.Module, example: Tensor) -> Baked:
+    """A copy in eval mode with batch norms folded into the layers that feed them, and quantized layers frozen.
+
+    A batch norm is folded when its input is the very tensor a convolution or linear layer returned, both ran
+    once, and the network's outputs on ``example`` and on noise like it stay the same (TOLERANCE). All others
+    stay. That comparison is made with the quantizers of layer inputs off: a difference in the last bit may move
+    a value by a whole step there.
+
+    Args:
+        model: returns one tensor. Not changed.
+        example: normalised inputs, shape (n, ...), n >= 1.
+
+    Raises:
+        ModelError: the network cannot be copied or run, or returns something other than one tensor.
+    """
+    baked = _copy(model)
+    probe = _probe(example)
+    with torch.no_grad():
+        pairs, wanted = _watch(baked, probe)
+        codes = _apply(baked, pairs)
+        if not pairs or _same(_outputs(baked, probe), wanted):
+            return Baked(baked, codes)
+        return _one_by_one(model, probe, pairs, wanted)
+
+
+def _one_by_one(model: nn.Module, probe: Tensor, pairs: Sequence[_Pair], wanted: Tensor) -> Baked:
+    kept: list[_Pair] = []
+    for pair in pairs:
+        trial = _copy(model)
+        _apply(trial, [*kept, pair])
+        if _same(_outputs(trial, probe), wanted):
+            kept.append(pair)
+    baked = _copy(model)
+    return Baked(baked, _apply(baked, kept))
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).eval()
+    except Exception as error:
+        raise ModelError(f"model {type(model).__name__}: cannot be copied: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _probe(example: Tensor) -> Tensor:
+    """One given input and one of noise with its mean and spread, so that an all-zero example still proves something."""
+    if not example.dtype.is_floating_point:
+        return example[:1]
+    first = example[:1]
+    spread = first.std() if first.numel() > 1 and float(first.std()) > 0 else torch.ones(())
+    noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first.dtype)
+    return torch.cat([first, noise * spread + first.mean()])
+
+
+def _outputs(model: nn.Module, probe: Tensor) -> Tensor:
+    try:
+        with _exact_inputs(model):
+            outputs = model(probe)
+    except Exception as error:
+        raise ModelError(
+            f"model {type(model).__name__}: inputs of shape {tuple(probe.shape)}: {one_line(error)}"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise ModelError(f"model {type(model).__name__}: must return one tensor, not {type(outputs).__name__}")
+    return outputs
+
+
+@contextmanager
+def _exact_inputs(model: nn.Module) -> Iterator[None]:
+    """Switch the quantizers of layer inputs off for a while."""
+    found = [
+        (m, m.input_quantizer) for m in model.modules() if isinstance(getattr(m, "input_quantizer", None), nn.Module)
+    ]
+    try:
+        for layer, _ in found:
+            layer.input_quantizer = nn.Identity()
+        yield
+    finally:
+        for layer, quantizer in found:
+            layer.input_quantizer = quantizer
+
+
+def _same(outputs: Tensor, wanted: Tensor) -> bool:
+    largest = float(wanted.abs().nan_to_num(0.0, 0.0).max()) if wanted.numel() else 0.0
+    return outputs.shape == wanted.shape and torch.allclose(
+        outputs, wanted, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True
+    )
+
+
+def _watch(model: nn.Module, probe: Tensor) -> tuple[list[_Pair], Tensor]:
+    """Run the network once: which batch norm read the untouched output of which layer, and the outputs."""
+    made: dict[int, tuple[str, Tensor, int]] = {}
+    read: list[_Pair] = []
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, _FOLDABLE):
+
+            def after(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
+                made[id(output)] = (name, output, output._version)  # holding the output keeps its id its own
+
+            handles.append(module.register_forward_hook(after))
+        elif isinstance(module, _BatchNorm):
+
+            def before(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+                layer, output, version = made.get(id(inputs[0]), ("", inputs[0], -1))
+                read.append(_Pair(layer if output._version == version else "", name))
+
+            handles.append(module.register_forward_pre_hook(before))
+    try:
+        outputs = _outputs(model, probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers = [name for name, _, _ in made.values()]
+    return [pair for pair in read if _foldable(model, pair, layers, read)], outputs
+
+
+def _foldable(model: nn.Module, pair: _Pair, layers: Sequence[str], read: Sequence[_Pair]) -> bool:
+    once = layers.count(pair.layer) == 1 and [p.layer for p in read].count(pair.layer) == 1
+    if not once or [p.norm for p in read].count(pair.norm) > 1:
+        return False
+    layer, norm = model.get_submodule(pair.layer), model.get_submodule(pair.norm)
+    weight, mean = layer._parameters.get("weight"), norm.running_mean
+    if weight is None or not isinstance(mean, Tensor):  # a parametrized weight; a batch norm that keeps no statistics
+        return False
+    return len(weight) == len(mean)
+
+
+def _apply(model: nn.Module, pairs: Sequence[_Pair]) -> dict[str, Codes]:
+    """Fold these pairs and freeze every quantized layer, in place; the codes by layer name."""
+    norms = {pair.layer: pair.norm for pair in pairs}
+    found: dict[str, Codes] = {}
+    for name, layer in list(model.named_modules()):
+        if name in norms or is_quantized(layer):
+            codes = _finish(layer, model.get_submodule(norms[name]) if name in norms else None)
+            if codes is not None:
+                found[name] = codes
+        if name in norms:
+            model.set_submodule(norms[name], nn.Identity())
+    return found
+
+
+def _finish(layer: Any, norm: Any) -> Codes | None:
+    """Give a layer its last weight and bias, with the batch norm behind it (or None) taken in."""
+    weight, bias = layer.weight.detach(), layer.bias
+    bias = None if bias is None else bias.detach()
+    codes = Codes.of(layer) if is_quantized(layer) and layer.weight_bits <= 8 and not is_frozen(layer) else None
+    if norm is not None:
+        factor, bias = _folded(bias, norm)
+        weight = (weight.double() * along_rows(factor, weight.dim())).to(weight.dtype)
+        bias = bias.to(weight.dtype)
+        codes = codes and codes.scaled(factor)
+    if codes is not None:
+        weight = codes.weight()
+    if is_quantized(layer):
+        layer.freeze(weight, bias)
+    else:
+        layer.weight = nn.Parameter(weight, requires_grad=False)
+        layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return codes
+
+
+def _folded(bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+    """What the batch norm multiplies each channel by, and the new bias, in float64."""
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double()
+    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
+    factor = gamma / torch.sqrt(variance + norm.eps)
+    return factor, beta + ((0.0 if bias is None else bias.double()) - mean) * factor

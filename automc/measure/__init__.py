@@ -1,0 +1,1 @@
+"""What a network costs: analytic (cost.py) and measured (latency.py)."""
