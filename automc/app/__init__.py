@@ -1,0 +1,1 @@
+"""What a user does: read a study file, search, ask, take a model away."""

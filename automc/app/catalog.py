@@ -1,0 +1,66 @@
+"""The catalogue: which name stands for which part. Nothing heavy is imported before a part is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from automc.core.rules import nearest
+from automc.core.study import Part
+from automc.errors import SpecError
+
+PROPOSERS: Mapping[str, str] = {
+    "tpe": "automc.proposers.optuna:TPEProposer",
+    "nsga2": "automc.proposers.optuna:NSGA2Proposer",
+    "random": "automc.proposers.random:RandomProposer",
+    "uniform": "automc.proposers.uniform:UniformProposer",
+}
+
+STOPPERS: Mapping[str, str] = {
+    "never": "automc.stoppers:NeverStopper",
+    "median": "automc.stoppers:MedianStopper",
+}
+
+EVALUATORS: Mapping[str, str] = {
+    "network": "automc.evaluation.evaluator:prepare",
+    "synthetic": "automc.evaluation.synthetic:prepare_synthetic",
+}
+
+DATA_SETS: Mapping[str, str] = {
+    "digits": "automc.evaluation.data:load_data",
+    "parquet": "automc.evaluation.data:load_data",
+    "folder": "automc.evaluation.data:load_data",
+    "npz": "automc.evaluation.data:load_data",
+}
+
+MODELS: Mapping[str, str] = dict.fromkeys(
+    ("digits_net", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "plain20", "vgg16_bn", "mobilenet_v2"),
+    "automc.evaluation.zoo:load_model",
+)
+
+
+def part(table: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:
+    """The class or function that ``name`` stands for.
+
+    Raises:
+        SpecError: the table has no such name.
+    """
+    if name not in table:
+        raise SpecError(f"{kind}: unknown name {name!r}{nearest(name, table)} (allowed: {', '.join(table)})")
+    module, attribute = table[name].split(":")
+    found: Callable[..., Any] = getattr(import_module(module), attribute)
+    return found
+
+
+def build(table: Mapping[str, str], kind: str, chosen: Part, *arguments: Any) -> Any:
+    """Build a part with its settings as keyword arguments.
+
+    Raises:
+        SpecError: unknown name, or settings that the part does not take.
+    """
+    make = part(table, kind, chosen.name)
+    try:
+        return make(*arguments, **chosen.settings)
+    except TypeError as error:
+        raise SpecError(f"{kind} {chosen.name}: settings {dict(chosen.settings)}: {error}") from error

@@ -1,0 +1,58 @@
+"""From a trial to files: rebuild, repair at the last rung, measure on the test split, write, prove in a fresh process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automc.core.policy import Policy
+from automc.core.trial import Trial
+from automc.errors import SpecError
+
+if TYPE_CHECKING:
+    from automc.app.study import Study
+    from automc.export.proof import Proof
+
+
+def deliver(study: Study, trial: Trial, folder: Path, formats: tuple[str, ...]) -> Proof:
+    """Export one trial. This is the only place where the test split is read.
+
+    Raises:
+        SpecError: the study has no network (a synthetic evaluator), or the folder cannot be used.
+        ProofError: the files are not what was promised.
+    """
+    spec, evaluator = study.spec, study.evaluator
+    if not hasattr(evaluator, "build"):
+        raise SpecError(f"study {study.name!r} has evaluator {spec.evaluator.name}: there is no network to export")
+    from automc.export.bundle import TestSplit, write_bundle
+    from automc.export.proof import verify_fresh
+    from automc.export.runtime import Normalisation
+
+    rung = len(spec.rungs) - 1
+    model, original = evaluator.build(trial.policy, rung), evaluator.build(Policy({}), rung)
+    facts, test = evaluator.data.facts, evaluator.data.split("test")
+    assert trial.measurement is not None
+    write_bundle(
+        folder,
+        model=model,
+        baseline_model=original,
+        example=evaluator.example,
+        test=TestSplit(
+            test.inputs.numpy(), test.targets.numpy(), Normalisation(facts.scale, tuple(facts.mean), tuple(facts.std))
+        ),
+        policy=trial.policy,
+        facts={
+            "metrics": evaluator.measure(model, "test"),
+            "baseline": evaluator.measure(original, "test"),
+            "constraints": [str(c) for c in spec.constraints],
+            "realized": dict(trial.measurement.realized),
+            "layers": evaluator.table.to_data(),
+            "study": study.name,
+            "trial": trial.number,
+            "rung": rung,
+            "searched": dict(trial.measurement.metrics),
+            "spec": spec.to_data(),
+        },
+        formats=formats,
+    )
+    return verify_fresh(folder)

@@ -1,0 +1,235 @@
+"""A study in its database: search on, ask, take a model away."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automc.app import catalog, driving
+from automc.core.layers import LayerTable
+from automc.core.metrics import Constraint, Objective, losses
+from automc.core.pareto import covered, front, knee
+from automc.core.rules import nearest, resolve
+from automc.core.search import Ending, Listener, Search
+from automc.core.space import SearchSpace
+from automc.core.study import StudySpec
+from automc.core.trial import Trial, TrialState
+from automc.errors import SpecError, UnknownTrial
+from automc.operators import OPERATORS
+from automc.stores import TrialDatabase
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from automc.evaluation.evaluator import NetworkEvaluator
+    from automc.export.proof import Proof
+
+
+class Study:
+    """One study in one database. Everything is read from the database when it is asked for.
+
+    Args:
+        model, data: the objects a study was started with, where its spec cannot rebuild them (a Python object
+            instead of a name).
+    """
+
+    def __init__(self, name: str, store: TrialDatabase, storage: str, **objects: Any) -> None:
+        self.name, self.storage = name, storage
+        self._store = store
+        self._objects = {key: value for key, value in objects.items() if value is not None}
+
+    @property
+    def spec(self) -> StudySpec:
+        """The revision in force."""
+        return self._store.spec(self.name)
+
+    @cached_property
+    def _facts(self) -> Mapping[str, Any]:
+        return self._store.facts(self.name)
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """The layer table of the original model."""
+        return LayerTable.from_data(self._facts["layers"])
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """The original model's metrics."""
+        return dict(self._facts["baseline"])
+
+    @cached_property
+    def evaluator(self) -> NetworkEvaluator:
+        """Model, data and measurement, rebuilt from the spec."""
+        found: NetworkEvaluator = prepared(self.spec, self._objects)
+        return found
+
+    def records(self) -> list[Trial]:
+        """All trials, in order of number."""
+        return list(self._store.trials(self.name))
+
+    def trial(self, number: int) -> Trial:
+        """One trial. Raises UnknownTrial."""
+        found = self._store.query(self.name, f"number == {number}")
+        if not found:
+            raise UnknownTrial(f"study {self.name!r} has no trial {number}")
+        return found[0]
+
+    def trials(self, where: str | None = None, sort: Sequence[str] = (), limit: int | None = None) -> pd.DataFrame:
+        """One row a trial: number, state, rung, reason, its metrics, seconds, twin, fingerprint.
+
+        Args:
+            where: a filter such as ``"top1 >= 0.95 and size_ratio < 0.2"``.
+            sort: columns, ``-`` in front for descending.
+        """
+        return _frame(self._store.query(self.name, where or "", tuple(sort), limit))
+
+    def front(self) -> list[Trial]:
+        """The feasible, undominated, complete trials."""
+        spec = self.spec
+        return front(self.records(), spec.objectives, spec.constraints)
+
+    def pareto(self, pick: str | None = None) -> pd.DataFrame:
+        """The front as ``trials`` would show it, or the one member that ``pick`` names (see ``picked``)."""
+        members = self.front()
+        return _frame([self.picked(pick)] if pick else members)
+
+    def picked(self, pick: str = "knee") -> Trial:
+        """One member of the front.
+
+        Args:
+            pick: ``knee``; ``max:METRIC`` or ``min:METRIC``; or a filter: of the members it holds for, the
+                best by the first objective that the filter does not speak of (``top1 >= 0.95`` gives the
+                smallest of them, ``size_ratio <= 0.1`` the most accurate).
+
+        Raises:
+            SpecError: no such rule. UnknownTrial: the front is empty, or the filter holds for none of it.
+        """
+        spec, members = self.spec, self.front()
+        if not members:
+            raise UnknownTrial(f"study {self.name!r} has no front yet: no complete trial meets its constraints")
+        if pick == "knee":
+            return members[knee(np.array([losses(spec.objectives, _metrics(t)) for t in members]))]
+        side, colon, metric = pick.partition(":")
+        if colon and side in ("max", "min"):
+            objective = Objective(metric, "maximize" if side == "max" else "minimize")
+            return min(members, key=lambda t: objective.loss(_metrics(t)))
+        if not any(sign in pick for sign in "<>=! "):
+            rules = "knee, max:METRIC, min:METRIC or a filter such as 'size_ratio <= 0.1'"
+            raise SpecError(f"pick {pick!r}: no such rule{nearest(pick, ['knee'])} (allowed: {rules})")
+        fitting = {t.number for t in self._store.query(self.name, pick)}
+        chosen = [t for t in members if t.number in fitting]
+        if not chosen:
+            raise UnknownTrial(f"study {self.name!r}: no member of the front has {pick}")
+        named = {_quantity(word) for word in re.findall(r"\w+", pick)}
+        by = next((o for o in spec.objectives if _quantity(o.metric) not in named), spec.objectives[0])
+        return min(chosen, key=lambda t: by.loss(_metrics(t)))
+
+    def best(self, pick: str = "knee") -> nn.Module:
+        """The compressed model of ``picked(pick)``, repaired at the last rung, in eval mode."""
+        return self.evaluator.build(self.picked(pick).policy, len(self.spec.rungs) - 1)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, failures by reason, best values, front size, share of the box the front covers, baseline."""
+        spec, records, members = self.spec, self.records(), self.front()
+        counts = Counter(t.state for t in records)
+        return {
+            "study": self.name,
+            "storage": self.storage,
+            "revision": spec.revision,
+            "proposer": spec.proposer.name,
+            "budget": spec.budget.trials,
+            "counts": {state.value: counts[state] for state in TrialState},
+            "failures": dict(Counter(t.reason for t in records if t.state is TrialState.FAILED)),
+            "answered_from_store": sum(t.twin is not None for t in records),
+            "best": {o.metric: min(map(_metrics, members), key=o.loss)[o.metric] for o in spec.objectives if members},
+            "front": [t.number for t in members],
+            "covered": covered(members, spec.objectives, spec.constraints, self.baseline),
+            "baseline": self.baseline,
+            "seconds": sum(t.measurement.seconds for t in records if t.measurement and t.twin is None),
+        }
+
+    def run(self, listener: Listener | None = None) -> Ending:
+        """Search until the budget is spent, somebody asks for a stop, or Ctrl-C.
+
+        Raises:
+            LeaseHeld: another driver searches this study. SpecError: the model is not the one it began with.
+        """
+        spec = self.spec
+        with driving.Tenure(self._store, self.name) as tenure, driving.interrupts() as asked:
+            space = _space(spec, self.evaluator.table)
+            if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
+                raise SpecError(f"study {self.name!r}: model or operators give another space than when it began; start a new study")
+            parts = built(spec, space)
+            with driving.executor(self.evaluator, spec.workers) as executor:
+                search = Search(spec, space, parts, executor, self._store, listener)
+                return search.run(lambda: asked.is_set() or tenure.over)
+
+    def export(self, number: int, folder: Path, formats: Sequence[str] = ("onnx", "safetensors")) -> Proof:
+        """Build a trial's model, repair it at the last rung, write it, load it in a fresh process and measure it.
+
+        Raises:
+            SpecError: the trial has no measurement. ProofError: the file is not what was promised.
+        """
+        from automc.app.delivery import deliver
+
+        trial = self.trial(number)
+        if trial.measurement is None:
+            raise SpecError(f"trial {self.name}/{number} is {trial.state.value} {trial.reason}: only a measured trial can be exported")
+        return deliver(self, trial, Path(folder), tuple(formats))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+
+def prepared(spec: StudySpec, objects: Mapping[str, Any]) -> Any:
+    """The evaluator that a spec names."""
+    prepare = catalog.part(catalog.EVALUATORS, "evaluator", spec.evaluator.name)
+    return prepare(spec, **objects)
+
+
+def _space(spec: StudySpec, table: LayerTable) -> SearchSpace:
+    return resolve(spec.rules, spec.order, table, OPERATORS)
+
+
+def built(spec: StudySpec, space: SearchSpace) -> tuple[Any, Any]:
+    """Proposer and stopper of a spec, which have been told nothing yet."""
+    shared = (space, spec.objectives, spec.constraints, spec.seed)
+    proposer = catalog.build(catalog.PROPOSERS, "proposer", spec.proposer, *shared)
+    return proposer, catalog.build(catalog.STOPPERS, "stopper", spec.stopper)
+
+
+def _metrics(trial: Trial) -> Mapping[str, float]:
+    return trial.measurement.metrics if trial.measurement else {}
+
+
+def _quantity(metric: str) -> str:
+    """What a metric measures, whatever its unit: size_bytes and size_ratio are both about size."""
+    return re.sub("_(ratio|bytes|ms)$", "", metric)
+
+
+def _frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        {
+            "number": t.number,
+            "state": t.state.value,
+            "rung": t.rung,
+            "reason": t.reason,
+            **_metrics(t),
+            "seconds": t.measurement.seconds if t.measurement else None,
+            "twin": t.twin,
+            "fingerprint": t.policy.fingerprint,
+        }
+        for t in trials
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["number", "state", "rung", "reason", "seconds", "twin", "fingerprint"])

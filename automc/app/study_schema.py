@@ -1,0 +1,187 @@
+"""Reading a study: one small reader a section, and what the sections must be to each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from automc.app.parts_schema import model, part
+from automc.app.places import Node
+from automc.app.readers import Fields, Reader, integer, items, number, show, text, unknown
+from automc.app.space_schema import Space, check_training, space
+from automc.core.metrics import METRICS, Constraint, Objective
+from automc.core.rules import nearest
+from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
+from automc.errors import SpecError
+
+STUDY_KEYS = (
+    *("name", "model", "data", "space", "objectives", "constraints", "proposer", "stopper", "evaluator"),
+    *("rungs", "budget", "workers", "storage", "seed"),
+)
+DEFAULT_STORAGE = "sqlite:///automc.db"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_DATABASES = ("sqlite", "postgresql")
+
+
+def study(root: Node, path: Path) -> tuple[StudySpec, str, Space]:
+    """The spec, the storage and the space of a study; its mistakes are recorded and then raised together.
+
+    Args:
+        root: the whole document, ``space`` already a mapping. path: the study file, for the default name and for
+            files beside it.
+
+    Raises:
+        SpecError: one line a mistake.
+    """
+    for result in root.attempt(lambda node: _sections(Fields(node, STUDY_KEYS), path)):
+        if not root.mistakes.found:
+            return result
+    root.mistakes.raise_all()
+    raise AssertionError("a study without a spec has a mistake")
+
+
+def _sections(fields: Fields, path: Path) -> tuple[StudySpec, str, Space]:
+    from automc.app import catalog
+
+    folder = path.parent
+    rungs: tuple[Rung, ...] = fields.get("rungs", _rungs, (Rung(),))
+    found = fields.need("space", space, Space(), "joint")
+    check_training(found, rungs)
+    spec = StudySpec(
+        name=fields.get("name", _name, "") or _default_name(fields, path),
+        model=fields.need("model", model(catalog.MODELS, folder), ModelSpec(""), "digits_net"),
+        data=fields.need("data", part(catalog.DATA_SETS, "data set", folder), Part(""), "digits"),
+        rules=found.rules,
+        order=found.order,
+        objectives=fields.need("objectives", _objectives, (), "{top1: maximize, size_bytes: minimize}"),
+        constraints=fields.get("constraints", _constraints, ()),
+        proposer=fields.get("proposer", part(catalog.PROPOSERS, "proposer"), Part("tpe")),
+        stopper=fields.get("stopper", part(catalog.STOPPERS, "stopper"), Part("never")),
+        evaluator=fields.get("evaluator", part(catalog.EVALUATORS, "evaluator"), Part("network")),
+        rungs=rungs,
+        budget=fields.get("budget", _budget, Budget()),
+        workers=fields.get("workers", _workers, Workers()),
+        seed=fields.get("seed", integer(0, 2**32 - 1), 0),
+    )
+    return spec, fields.get("storage", _storage, DEFAULT_STORAGE), found
+
+
+def _name(node: Node) -> str:
+    name = text(node)
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"{show(name)} is not allowed (allowed: A-Z a-z 0-9 . _ -, at most 100, the first no . or -)")
+    return name
+
+
+def _default_name(fields: Fields, path: Path) -> str:
+    name = path.stem
+    if "name" not in fields and not _NAME.fullmatch(name):
+        fields.node.complain(f"name is missing, and the file name {name!r} cannot serve (allowed: A-Z a-z 0-9 . _ -)")
+    return name
+
+
+def _objectives(node: Node) -> tuple[Objective, ...]:
+    if not isinstance(node.value, dict):
+        raise SpecError(f"must be a mapping of metric to maximize or minimize, not {show(node.value)}")
+    if not node.value:
+        raise SpecError("name at least one metric, as in {top1: maximize}")
+    return tuple(o for metric, child in node.value.items() for o in child.attempt(_objective(metric)))
+
+
+def _objective(metric: str) -> Reader[Objective]:
+    def read(node: Node) -> Objective:
+        if metric not in METRICS:
+            raise unknown(metric, METRICS, "metric")
+        if node.value is None:
+            return Objective(metric)
+        direction = node.value
+        if not isinstance(direction, str) or direction not in ("maximize", "minimize"):
+            hint = nearest(direction, ("maximize", "minimize")) if isinstance(direction, str) else ""
+            raise SpecError(f"{show(direction)} is not allowed (allowed: maximize, minimize){hint}")
+        return Objective(metric, direction)
+
+    return read
+
+
+def _constraints(node: Node) -> tuple[Constraint, ...]:
+    nodes = node.value if isinstance(node.value, list) else [node]
+    found: list[Constraint] = []
+    for item in nodes:
+        for constraint in item.attempt(_constraint):
+            item.attempt(_fits(constraint, found))
+            found.append(constraint)
+    return tuple(found)
+
+
+def _constraint(node: Node) -> Constraint:
+    if not isinstance(node.value, str):
+        raise SpecError(f"{show(node.value)} must be text such as 'macs_ratio <= 0.5'")
+    constraint = Constraint.parse(node.value)
+    unit, bound = METRICS[constraint.metric].unit, constraint.bound
+    most = 1 if METRICS[constraint.metric].direction == "maximize" else 2
+    if unit == "ratio" and bound > most:
+        raise SpecError(f"constraint {node.value!r}: {constraint.metric} is a ratio, did you mean {bound / 100:g}?")
+    if bound < 0:
+        raise SpecError(f"constraint {node.value!r}: {constraint.metric} is never negative")
+    return constraint
+
+
+def _fits(constraint: Constraint, others: list[Constraint]) -> Callable[[Node], None]:
+    """Checks a constraint against those before it."""
+
+    def read(node: Node) -> None:
+        for other in others:
+            if other.metric != constraint.metric:
+                continue
+            if other.sign == constraint.sign:
+                raise SpecError(f"{constraint.metric} {constraint.sign} is given twice ({other}, {constraint})")
+            low, high = sorted((other, constraint), key=lambda c: c.sign == "<=")
+            if low.bound > high.bound:
+                raise SpecError(f"{low} and {high} cannot both hold")
+
+    return read
+
+
+def _rungs(node: Node) -> tuple[Rung, ...]:
+    nodes = items(node, "list of rungs")
+    rungs = [rung for item in nodes for rung in item.attempt(_rung)]
+    for i in range(1, len(rungs) if len(rungs) == len(nodes) else 0):
+        if rungs[i].steps < rungs[i - 1].steps:
+            message = f"{rungs[i].steps} is fewer than the {rungs[i - 1].steps} of the rung before; rungs go upwards"
+            nodes[i].deepest("steps").complain(message)
+    return tuple(rungs)
+
+
+def _rung(node: Node) -> Rung:
+    fields = Fields(node, ("steps", "share"))
+    return Rung(fields.get("steps", integer(0, 10**9), 0), fields.get("share", number(0, 1, above=True), Rung().share))
+
+
+def _budget(node: Node) -> Budget:
+    fields = Fields(node, ("trials", "seconds"))
+    seconds: float | None = fields.get("seconds", number(0, above=True), None)
+    return Budget(fields.get("trials", integer(1, 10**7), Budget().trials), seconds)
+
+
+def _workers(node: Node) -> Workers:
+    base = Workers()
+    before = len(node.mistakes.found)
+    fields = Fields(node, ("count", "address", "window", "timeout_s"))
+    address: str | None = fields.get("address", text, None)
+    timeout: float | None = fields.get("timeout_s", number(0, above=True), None)
+    count = fields.get("count", integer(0, 10_000), base.count)
+    window = fields.get("window", integer(1, 10_000), base.window)
+    if window < count and len(node.mistakes.found) == before:
+        at = fields["window" if "window" in fields else "count"]
+        message = f"window {window} is below count {count}: some workers would idle; set workers.window to {count}"
+        at.complain(message)
+    return Workers(count, address, window, timeout)
+
+
+def _storage(node: Node) -> str:
+    storage = text(node)
+    scheme, separator, _ = storage.partition("://")
+    if separator and scheme.partition("+")[0] not in _DATABASES:
+        raise SpecError(f"unknown database {scheme!r} (allowed: {', '.join(_DATABASES)}){nearest(scheme, _DATABASES)}")
+    return storage

@@ -1,0 +1,234 @@
+"""Studies as people use them, on the synthetic network: start, resume, extend, stop, pick, and what is refused."""
+
+import multiprocessing
+import os
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+import automc
+from automc.app import runs
+from automc.app.config import study_from
+from automc.core.metrics import losses
+from automc.core.pareto import front
+from automc.core.search import Ending
+from automc.core.trial import TrialState
+from automc.errors import LeaseHeld, OutOfSpace, SpecError, StoreError, StudyExists, UnknownStudy, UnknownTrial
+
+SPACE = {
+    "rules": [
+        {"operator": "prune", "settings": {"prune_ratio": {"low": 0.0, "high": 0.8, "step": 0.1}}},
+        {"operator": "quantize", "settings": {"weight_bits": [2, 4, 8], "activation_bits": 8}},
+    ]
+}
+
+
+def given(storage, **changes):
+    said = {
+        "name": "s",
+        "model": "digits_net",
+        "data": "digits",
+        "space": SPACE,
+        "objectives": {"top1": "maximize", "size_bytes": "minimize"},
+        "constraints": ["macs_ratio <= 0.8"],
+        "evaluator": {"name": "synthetic", "settings": {"layers": 5}},
+        "budget": {"trials": 20},
+        "workers": {"count": 0},
+        "storage": str(storage),
+    }
+    return study_from(said | changes, "test")
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return str(tmp_path / "studies.db")
+
+
+@pytest.fixture
+def study(storage):
+    made = runs.start(given(storage))
+    assert made.run() is Ending.DONE
+    return made
+
+
+def test_a_study_is_read_back_from_its_database(study, storage):
+    again = automc.open_study("s", storage)
+    assert again.spec == study.spec
+    assert again.layers == study.evaluator.table
+    assert again.baseline == study.evaluator.baseline
+    assert [t.policy for t in again.records()] == [t.policy for t in study.records()]
+    assert again.trial(7) == again.records()[7]
+
+
+def test_frames(study):
+    frame = study.trials()
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["number"].tolist() == list(range(20))
+    assert {"state", "rung", "top1", "size_bytes", "macs_ratio", "seconds", "fingerprint"} <= set(frame.columns)
+    some = study.trials(where="macs_ratio <= 0.5 and top1 > 0.1", sort=["-top1"], limit=3)
+    expected = frame[(frame.macs_ratio <= 0.5) & (frame.top1 > 0.1)].sort_values("top1", ascending=False).head(3)
+    assert some["number"].tolist() == expected["number"].tolist()
+    assert study.pareto()["number"].tolist() == [t.number for t in study.front()]
+
+
+def test_an_empty_study_has_empty_frames(storage):
+    made = runs.start(given(storage))
+    assert list(made.trials().columns)[:3] == ["number", "state", "rung"]
+    assert len(made.pareto()) == 0
+    assert made.summary()["front"] == []
+    with pytest.raises(UnknownTrial, match="has no front yet"):
+        made.picked()
+
+
+def test_picks(study):
+    members = study.front()
+    metrics = [t.measurement.metrics for t in members]
+    assert study.picked("max:top1").measurement.metrics["top1"] == max(m["top1"] for m in metrics)
+    assert study.picked("min:size_bytes").measurement.metrics["size_bytes"] == min(m["size_bytes"] for m in metrics)
+    bound = sorted(m["top1"] for m in metrics)[len(metrics) // 2]
+    smallest = study.picked(f"top1 >= {bound}")
+    assert smallest.measurement.metrics["size_bytes"] == min(m["size_bytes"] for m in metrics if m["top1"] >= bound)
+    ratio = sorted(m["size_ratio"] for m in metrics)[len(metrics) // 2]
+    best = study.picked(f"size_ratio <= {ratio}")
+    assert best.measurement.metrics["top1"] == max(m["top1"] for m in metrics if m["size_ratio"] <= ratio)
+    assert study.picked("knee") in members
+    assert study.pareto(pick="knee")["number"].tolist() == [study.picked("knee").number]
+
+
+@pytest.mark.parametrize(
+    ("pick", "error", "message"),
+    [
+        ("kne", SpecError, "did you mean 'knee'"),
+        ("max:top2", SpecError, "did you mean 'top1'"),
+        ("top1 >= 2", UnknownTrial, "no member of the front"),
+        ("topp1 >= 0.5", SpecError, "top1"),
+    ],
+)
+def test_picks_that_are_none(study, pick, error, message):
+    with pytest.raises(error, match=message):
+        study.picked(pick)
+
+
+def test_summary_counts(study):
+    summary = study.summary()
+    assert summary["counts"]["complete"] == 20
+    assert summary["front"] == [t.number for t in front(study.records(), study.spec.objectives, study.spec.constraints)]
+    assert 0 < summary["covered"] < 1
+    assert summary["best"]["top1"] == max(t.measurement.metrics["top1"] for t in study.front())
+
+
+def test_names_are_unique_and_unknown_ones_get_the_nearest(study, storage):
+    with pytest.raises(StudyExists, match="s"):
+        runs.start(given(storage))
+    with pytest.raises(UnknownStudy):
+        automc.open_study("t", storage)
+    with pytest.raises(UnknownTrial, match="no trial 20"):
+        study.trial(20)
+    with pytest.raises(StoreError, match="nowhere"):
+        automc.open_study("s", storage + "nowhere")
+    assert not os.path.exists(storage + "nowhere")
+
+
+def test_extend_tells_another_proposer_and_starts_a_revision(study, storage):
+    longer = automc.extend("s", trials=10, proposer="nsga2", storage=storage)
+    assert longer.run() is Ending.DONE
+    assert len(longer.records()) == 30
+    assert [t.policy for t in longer.records()[:20]] == [t.policy for t in study.records()[:20]]
+    spec = longer.spec
+    assert (spec.revision, spec.first_trial, spec.proposer.name, spec.budget.trials) == (1, 20, "nsga2", 30)
+
+
+@pytest.mark.parametrize(("changes", "message"), [({"trials": 0}, "at least 1"), ({"trials": 5, "proposer": "tpee"}, "did you mean 'tpe'")])
+def test_extend_refuses_and_changes_nothing(study, storage, changes, message):
+    with pytest.raises(SpecError, match=message):
+        automc.extend("s", storage=storage, **changes)
+    assert automc.open_study("s", storage).spec == study.spec
+
+
+def test_resume_of_a_finished_study_has_nothing_to_do(study, storage):
+    assert automc.resume("s", storage).run() is Ending.DONE
+    assert len(automc.open_study("s", storage).records()) == 20
+
+
+def test_stop_from_another_process_acts_within_two_seconds_and_resume_goes_on(storage):
+    slow = {"name": "synthetic", "settings": {"layers": 5, "sleep_s": 0.05}}
+    runs.start(given(storage, evaluator=slow, budget={"trials": 400})).close()
+    driver = multiprocessing.get_context("spawn").Process(target=drive, args=(storage,))
+    driver.start()
+    watch = automc.open_study("s", storage)
+    wait(lambda: any(t.state is TrialState.COMPLETE for t in watch.records()))
+    with pytest.raises(LeaseHeld, match=rf"pid {driver.pid} on host"):
+        automc.resume("s", storage).run()
+    assert automc.stop("s", storage)
+    asked = time.monotonic()
+    driver.join(20)
+    assert driver.exitcode == 0
+    assert time.monotonic() - asked < 3.0, "2 s to act, and a second to end Python"
+    done = len(watch.records())
+    assert 0 < done < 400
+    assert not [t for t in watch.records() if t.state is TrialState.RUNNING]
+    assert not automc.stop("s", storage), "nobody drives it any more"
+    # A stop is for the driver that was running: the next one is not stopped by it.
+    automc.resume("s", storage).evaluator  # noqa: B018
+
+
+def drive(storage):
+    assert automc.resume("s", storage).run() is Ending.DRAINED
+
+
+def wait(holds, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_ray_and_in_process_give_the_same_trials(storage, tmp_path):
+    """Ray starts in 3 s."""
+    other = str(tmp_path / "ray.db")
+    inline = runs.start(given(storage))
+    inline.run()
+    pool = runs.start(given(other, workers={"count": 2}))
+    assert pool.run() is Ending.DONE
+    told = [[(t.policy, t.state, t.measurement.metrics) for t in s.records()] for s in (inline, pool)]
+    assert told[0] == told[1]
+
+
+def test_search_works_outside_the_main_thread(storage):
+    made, endings = runs.start(given(storage)), []
+    thread = threading.Thread(target=lambda: endings.append(made.run()))
+    thread.start()
+    thread.join(60)
+    assert endings == [Ending.DONE]
+
+
+def test_a_model_that_changed_is_refused(study, storage, monkeypatch):
+    longer = automc.extend("s", trials=5, storage=storage)
+    spec = longer.spec
+    monkeypatch.setattr(type(longer), "spec", property(lambda self: __import__("dataclasses").replace(
+        spec, evaluator=__import__("automc.core.study", fromlist=["Part"]).Part("synthetic", {"layers": 6}))))
+    with pytest.raises(SpecError, match="another space than when it began"):
+        longer.run()
+
+
+def test_what_a_synthetic_study_cannot_do(study, tmp_path):
+    with pytest.raises(SpecError, match="there is no network to export"):
+        study.export(0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_when_a_study_is_wrong(storage):
+    with pytest.raises(SpecError, match="colour"):
+        runs.start(given(storage, proposer={"name": "tpe", "settings": {"colour": 1}}))
+    assert not os.path.exists(storage)
+    assert issubclass(OutOfSpace, SpecError)
+
+
+def test_check_writes_nothing_and_measures(storage):
+    checked = runs.check(given(storage))
+    assert not os.path.exists(storage)
+    assert checked.seconds_per_evaluation > 0
+    assert len(checked.space) == 9
+    assert losses(checked.spec.objectives, checked.baseline)[0] == -checked.baseline["top1"]

@@ -1,0 +1,101 @@
+"""Policies by layer, and proofs, as people see them."""
+
+from dataclasses import replace
+
+from automc.app.report import policy_rows, proof_text, trial_columns, trial_text
+from automc.core.layers import Group, Layer, LayerTable
+from automc.core.metrics import Constraint, Measurement, Objective
+from automc.core.policy import Policy, Site
+from automc.core.study import ModelSpec, Part, StudySpec
+from automc.core.trial import Trial, TrialState
+from automc.export.proof import Proof
+from automc.export.runtime import Latency
+
+
+def layer(name: str, index: int) -> Layer:
+    return Layer(name, index, "conv", 8, 8, (3, 3), (1, 1), (8, 8, 8), 576, 36864)
+
+
+TABLE = LayerTable(
+    layers=(layer("stem", 0), layer("mid", 1), layer("tail", 2)),
+    groups=(Group("stem", 8, ("stem", "tail"), ("mid",)),),
+    input_shape=(1, 8, 8),
+)
+POLICY = Policy(
+    {
+        Site("prune", "stem", "prune_ratio"): 0.3,
+        Site("quantize", "stem", "weight_bits"): 4,
+        Site("quantize", "mid", "weight_bits"): 3,
+        Site("quantize", "tail", "weight_bits"): 8,
+        Site("distill", "*", "kd_alpha"): 0.5,
+    }
+)
+REALIZED = {
+    "stem": {"prune_ratio": 0.25, "channels": 6, "weight_bits": 4},
+    "mid": {"weight_bits": 3},
+    "tail": {"weight_bits": 8},
+}
+TRIAL = Trial(17, POLICY, state=TrialState.COMPLETE, measurement=Measurement({"top1": 0.9}, REALIZED, seconds=1.0))
+
+
+def test_a_group_speaks_for_its_producers_and_a_layer_for_itself() -> None:
+    stem, mid, tail = policy_rows(TRIAL, TABLE)
+    # Tail is pruned with its group, but its bits are its own, though the group bears the stem's name.
+    assert stem == {
+        "layer": "stem",
+        "kind": "conv",
+        "group": "stem",
+        "prune_ratio": 0.3,
+        "weight_bits": 4,
+        "real prune_ratio": 0.25,
+        "real channels": 6,
+    }
+    assert tail == stem | {"layer": "tail", "weight_bits": 8}
+    assert mid["prune_ratio"] is mid["real channels"] is None
+    assert mid["weight_bits"] == 3
+
+
+def test_settings_of_the_whole_network_have_lines_of_their_own() -> None:
+    said = trial_text(TRIAL, TABLE, {"top1": 0.95})
+    assert "distill kd_alpha  0.5" in said
+    assert "top1    0.9000    0.9500" in said
+
+
+def test_columns_follow_the_study_and_the_question() -> None:
+    spec = StudySpec(
+        name="demo",
+        model=ModelSpec("digits_net"),
+        data=Part("digits"),
+        rules=(),
+        order=(),
+        objectives=(Objective("top1"),),
+        constraints=(Constraint.parse("macs_ratio <= 0.5"),),
+    )
+    known = ["number", "state", "top1", "macs_ratio", "loss", "params", "fingerprint"]
+    assert trial_columns(spec, known) == ["number", "state", "top1", "macs_ratio", "fingerprint"]
+    asked = trial_columns(spec, known, "loss < 3 -size_bytes")
+    assert asked == ["number", "state", "top1", "macs_ratio", "loss", "fingerprint"]
+
+
+def test_a_proof_shows_the_original_beside_and_every_broken_promise() -> None:
+    proof = Proof(
+        passed=True,
+        reasons=(),
+        top1=0.96,
+        baseline_top1=0.97,
+        agreement=0.98,
+        size_bytes=1000,
+        baseline_bytes=8000,
+        latency=Latency(0.2, 0.1, 0.3),
+        baseline_latency=Latency(0.4, 0.3, 0.5),
+        compared=3,
+        merged=(),
+    )
+    said = proof_text(proof).splitlines()
+    assert said[0].split() == ["metric", "exported", "original", "ratio"]
+    assert said[3].split() == ["size_bytes", "1,000", "8,000", "0.125"]
+    assert said[4].split() == ["latency_ms", "0.200", "0.400", "0.500"]
+    assert said[-1] == "proved: every promise holds"
+    broken = proof_text(replace(proof, passed=False, reasons=("top1: promised 1", "size: 2"), size_bytes=None))
+    assert broken.splitlines()[-2:] == ["NOT KEPT: top1: promised 1", "NOT KEPT: size: 2"]
+    assert broken.splitlines()[3].split() == ["size_bytes", "-", "8,000", "-"]
