@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automc.app.api import search
-    from automc.app.runs import extend, open_study, resume, stop, studies
+    from automc.app.runs import extend, open_study, resume, stop, studies, verify
     from automc.app.study import Study
 
 __version__ = "0.1.0"
@@ -22,10 +22,11 @@ _HOME = {
     "resume": "automc.app.runs",
     "stop": "automc.app.runs",
     "studies": "automc.app.runs",
+    "verify": "automc.app.runs",
     "Study": "automc.app.study",
 }
 
-__all__ = ["Study", "extend", "open_study", "resume", "search", "stop", "studies"]
+__all__ = ["Study", "extend", "open_study", "resume", "search", "stop", "studies", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from automc.core.rules import nearest
 from automc.core.study import Part
 from automc.errors import SpecError
+from automc.evaluation.entries import DATA, ZOO
 
 PROPOSERS: Mapping[str, str] = {
     "tpe": "automc.proposers.optuna:TPEProposer",
@@ -27,17 +28,7 @@ EVALUATORS: Mapping[str, str] = {
     "synthetic": "automc.evaluation.synthetic:prepare_synthetic",
 }
 
-DATA_SETS: Mapping[str, str] = {
-    "digits": "automc.evaluation.data:load_data",
-    "parquet": "automc.evaluation.data:load_data",
-    "folder": "automc.evaluation.data:load_data",
-    "npz": "automc.evaluation.data:load_data",
-}
-
-MODELS: Mapping[str, str] = dict.fromkeys(
-    ("digits_net", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "plain20", "vgg16_bn", "mobilenet_v2"),
-    "automc.evaluation.zoo:load_model",
-)
+DATA_SETS, MODELS = DATA, ZOO
 
 
 def part(table: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""From a trial to files: rebuild, repair at the last rung, measure on the test split, write, prove in a fresh process."""
+"""From a trial to files: rebuild, repair at the last rung, measure on the test split, write, prove."""
 
 from __future__ import annotations
 

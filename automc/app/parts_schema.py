@@ -17,7 +17,7 @@ from automc.errors import SpecError
 _FACTORY = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
 
-def part(table: Mapping[str, str], what: str, folder: Path | None = None) -> Reader[Part]:
+def part(table: Mapping[str, object], what: str, folder: Path | None = None) -> Reader[Part]:
     """A name of the table, or a user's factory where a ``folder`` to look for its file is given."""
 
     def read(node: Node) -> Part:
@@ -34,7 +34,7 @@ def part(table: Mapping[str, str], what: str, folder: Path | None = None) -> Rea
     return read
 
 
-def model(table: Mapping[str, str], folder: Path) -> Reader[ModelSpec]:
+def model(table: Mapping[str, object], folder: Path) -> Reader[ModelSpec]:
     """As ``part``, with weights."""
 
     def read(node: Node) -> ModelSpec:
@@ -53,7 +53,7 @@ def _path(folder: Path | None) -> Reader[str]:
     return lambda node: seen_from(folder or Path(), text(node))
 
 
-def _known(node: Node, table: Mapping[str, str], what: str, folder: Path | None) -> str:
+def _known(node: Node, table: Mapping[str, object], what: str, folder: Path | None) -> str:
     if isinstance(node.value, list):
         raise SpecError(f"must be a name or a mapping {{name, settings}}, not {show(node.value)}")
     name = text(node)

@@ -170,7 +170,8 @@ def profile(model: ModelSpec, input_shape: tuple[int, ...] | None = None) -> Lay
     """
     import torch
 
-    from automc.evaluation.zoo import ZOO, load_model
+    from automc.evaluation.entries import ZOO
+    from automc.evaluation.zoo import load_model
     from automc.operators.layers import trace
 
     network = load_model(model)

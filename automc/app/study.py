@@ -14,7 +14,7 @@ import numpy as np
 
 from automc.app import catalog, driving
 from automc.core.layers import LayerTable
-from automc.core.metrics import Constraint, Objective, losses
+from automc.core.metrics import Objective, losses
 from automc.core.pareto import covered, front, knee
 from automc.core.rules import nearest, resolve
 from automc.core.search import Ending, Listener, Search
@@ -166,7 +166,9 @@ class Study:
         with driving.Tenure(self._store, self.name) as tenure, driving.interrupts() as asked:
             space = _space(spec, self.evaluator.table)
             if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
-                raise SpecError(f"study {self.name!r}: model or operators give another space than when it began; start a new study")
+                raise SpecError(
+                    f"study {self.name!r}: model or operators give another space than when it began; start a new study"
+                )
             parts = built(spec, space)
             with driving.executor(self.evaluator, spec.workers) as executor:
                 search = Search(spec, space, parts, executor, self._store, listener)
@@ -182,7 +184,9 @@ class Study:
 
         trial = self.trial(number)
         if trial.measurement is None:
-            raise SpecError(f"trial {self.name}/{number} is {trial.state.value} {trial.reason}: only a measured trial can be exported")
+            raise SpecError(
+                f"trial {self.name}/{number} is {trial.state.value} {trial.reason}: only a measured trial can be exported"
+            )
         return deliver(self, trial, Path(folder), tuple(formats))
 
     def close(self) -> None:
@@ -232,4 +236,6 @@ def _frame(trials: Sequence[Trial]) -> pd.DataFrame:
         }
         for t in trials
     ]
-    return pd.DataFrame(rows, columns=None if rows else ["number", "state", "rung", "reason", "seconds", "twin", "fingerprint"])
+    return pd.DataFrame(
+        rows, columns=None if rows else ["number", "state", "rung", "reason", "seconds", "twin", "fingerprint"]
+    )

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from automc.core.rules import nearest
 from automc.core.study import Part
 from automc.errors import SpecError
-from automc.evaluation.readers import digits, folder, npz, parquet
+from automc.evaluation.entries import COMMON, DATA
 from automc.evaluation.readers.user import open_user
-from automc.evaluation.splits import SPLITS, Data, Facts, Reader, Split, channel_statistics
+from automc.evaluation.splits import SPLITS, Data, Facts, Split, channel_statistics
 
-__all__ = ["DATA", "SPLITS", "Data", "DataEntry", "Facts", "Split", "load_data"]
-
-
-@dataclass(frozen=True)
-class DataEntry:
-    """A kind of data set: its settings beside the common ones, and one line on it."""
-
-    open: Callable[[Mapping[str, Any], Path | None], tuple[Facts, Reader]]
-    settings: tuple[str, ...]
-    doc: str
-
-
-DATA: Mapping[str, DataEntry] = {
-    "digits": DataEntry(digits.open_digits, digits.SETTINGS, "scikit-learn's bundled 8x8 scans of digits"),
-    "parquet": DataEntry(parquet.open_parquet, parquet.SETTINGS, "images in Hugging Face style parquet files"),
-    "folder": DataEntry(folder.open_folder, folder.SETTINGS, "image files in one folder per class"),
-    "npz": DataEntry(npz.open_npz, npz.SETTINGS, "arrays in .npz files"),
-}
-
-COMMON: Mapping[str, str] = {
-    "calibration": "number of train inputs for calibration and batch-norm statistics (256)",
-    "search_limit": "use only so many inputs of the search split (all)",
-    "mean": "per channel, subtracted from the inputs (pixels first become [0, 1])",
-    "std": "per channel, the inputs are divided by it after that",
-    "classes": "number of classes (found from the train labels)",
-}
-"""Settings that every kind of data set takes. A user's factory gets all but these as arguments."""
+__all__ = ["SPLITS", "Data", "Facts", "Split", "load_data"]
 
 
 def load_data(part: Part, base: Path | None = None) -> Data:
@@ -58,7 +33,8 @@ def load_data(part: Part, base: Path | None = None) -> Data:
     if part.name in DATA:
         entry = DATA[part.name]
         _check_keys(part.name, own, (*entry.settings, *COMMON))
-        facts, reader = entry.open(own, base)
+        module, _, attribute = entry.reader.partition(":")
+        facts, reader = getattr(import_module(module), attribute)(own, base)
     elif ":" in part.name:
         found = open_user(part.name, own, base)
         if isinstance(found, Data):

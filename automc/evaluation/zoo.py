@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,50 +12,10 @@ from automc.core.rules import nearest
 from automc.core.study import ModelSpec
 from automc.errors import ModelError
 from automc.evaluation.checkpoints import load_weights
+from automc.evaluation.entries import ZOO
 from automc.evaluation.factories import call_factory, find_factory, resolve_path
 
 INIT_SEED = 0
-
-
-@dataclass(frozen=True)
-class ZooEntry:
-    """A network of the zoo.
-
-    Attributes:
-        factory: ``module:attribute``, imported when it is used.
-        input_shape: of one input, without the batch axis.
-        doc: one line. weights: file name of bundled trained weights, "" where there are none.
-    """
-
-    factory: str
-    input_shape: tuple[int, ...]
-    doc: str
-    weights: str = ""
-
-
-_NETS = "automc.evaluation.nets"
-_IMAGE = (3, 32, 32)
-_SHORTCUTS = "shortcut: A (padding) or B (1x1 convolution)"
-
-
-def _resnet(depth: int) -> ZooEntry:
-    return ZooEntry(f"{_NETS}.resnet:resnet{depth}", _IMAGE, f"CIFAR ResNet-{depth} (He et al. 2016), {_SHORTCUTS}")
-
-
-ZOO: Mapping[str, ZooEntry] = {
-    "digits_net": ZooEntry(
-        f"{_NETS}.digits:DigitsNet",
-        (1, 8, 8),
-        "residual network with a depthwise block for the 8x8 digits; trained weights are bundled",
-        "digits_net.safetensors",
-    ),
-    **{f"resnet{depth}": _resnet(depth) for depth in (20, 32, 44, 56, 110)},
-    "plain20": ZooEntry(f"{_NETS}.resnet:plain20", _IMAGE, "CIFAR ResNet-20 without its shortcuts"),
-    "vgg16_bn": ZooEntry(f"{_NETS}.vgg:Vgg16Bn", _IMAGE, "VGG-16 with batch norm and one linear layer"),
-    "mobilenet_v2": ZooEntry(f"{_NETS}.mobilenet:MobileNetV2", _IMAGE, "MobileNetV2 (Sandler et al. 2018), dropout"),
-}
-"""All take ``num_classes``. Where ``weights`` is None, digits_net with its ten classes gets its bundled trained
-weights; every other network gets random ones under a fixed seed, which serve for costs and tests only."""
 
 
 def load_model(spec: ModelSpec, base: Path | None = None) -> nn.Module:

@@ -12,7 +12,6 @@ import torch
 
 from automc.evaluation.splits import Facts, Split
 
-SETTINGS: tuple[str, ...] = ()
 SHARES = {"train": (0.0, 0.55), "search": (0.55, 0.75), "test": (0.75, 1.0)}
 MEAN, STD = 0.305, 0.376
 """Of the train split, on pixels divided by 16."""

@@ -15,7 +15,6 @@ from automc.evaluation.factories import resolve_path
 from automc.evaluation.readers.images import decode, image_size, stack
 from automc.evaluation.splits import Facts, Split
 
-SETTINGS = ("path", "size")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SEARCH_SHARE = 0.1
 

@@ -17,7 +17,6 @@ from automc.errors import DataError
 from automc.evaluation.factories import one_line, resolve_path
 from automc.evaluation.splits import Facts, Split
 
-SETTINGS = ("path", "test")
 PAIRS = (("inputs", "targets"), ("x", "y"), ("images", "labels"))
 SEARCH_SHARE = 0.1
 

@@ -18,7 +18,6 @@ from automc.evaluation.factories import one_line, resolve_path
 from automc.evaluation.readers.images import Pixels, decode, image_size, stack
 from automc.evaluation.splits import Facts, Split
 
-SETTINGS = ("train", "test", "image_column", "label_column", "search", "size")
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
 SEARCH_SHARE = 0.1
