@@ -16,6 +16,7 @@ from automc.core.rules import nearest
 from automc.core.space import OperatorInfo
 from automc.errors import CompressionError
 from automc.operators import OPERATORS
+from automc.operators.groups import one_line
 from automc.operators.layers import Trace
 
 Settings = Mapping[str, Mapping[str, Value]]
@@ -156,4 +157,4 @@ def _try(state: Compression) -> None:
         with torch.no_grad():
             state.model(state.calibration[:1])
     except Exception as error:
-        raise CompressionError(f"the compressed network's forward fails: {type(error).__name__}: {error}") from error
+        raise CompressionError(f"the compressed network's forward fails ({one_line(error)})") from error

@@ -1,0 +1,191 @@
+"""Costs against closed forms and against fvcore."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automc.errors import ModelError
+from automc.measure.cost import costs, layer_macs
+
+
+def basic(cin, cout, stride):
+    return nn.ModuleDict(
+        {
+            "conv1": nn.Conv2d(cin, cout, 3, stride, 1, bias=False),
+            "bn1": nn.BatchNorm2d(cout),
+            "conv2": nn.Conv2d(cout, cout, 3, 1, 1, bias=False),
+            "bn2": nn.BatchNorm2d(cout),
+        }
+    )
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Linear(64, 10)
+        widths = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
+        self.blocks = nn.ModuleList([basic(*row) for row in widths])
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.stem(x)))
+        for block in self.blocks:
+            y = block["bn2"](block["conv2"](F.relu(block["bn1"](block["conv1"](x)))))
+            if y.shape != x.shape:
+                extra = y.shape[1] // 4
+                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, extra, extra))
+            x = F.relu(x + y)
+        return self.head(x.mean((2, 3)))
+
+
+def test_resnet20_of_he_et_al():
+    model = ResNet20()
+    found = costs(model, torch.zeros(1, 3, 32, 32))
+    assert found == {"params": 269_722.0, "macs": 40_551_040.0, "bops": 40_551_040.0 * 32 * 32}
+
+
+MODELS = {
+    "resnet20": (ResNet20, (3, 32, 32)),
+    "strided": (lambda: nn.Conv2d(3, 8, 5, stride=3, padding=2, dilation=2), (3, 21, 17)),
+    "grouped": (lambda: nn.Conv2d(8, 12, 3, groups=4), (8, 9, 9)),
+    "depthwise": (lambda: nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU6(), nn.Conv2d(8, 4, 1)), (8, 9, 9)),
+    "conv1d": (lambda: nn.Conv1d(4, 6, 3), (4, 20)),
+    "conv3d": (lambda: nn.Conv3d(2, 3, 2), (2, 5, 6, 7)),
+    "transposed": (lambda: nn.ConvTranspose2d(6, 4, 3, stride=2), (6, 5, 5)),
+    "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(24, 7), nn.ReLU(), nn.Linear(7, 2)), (2, 12)),
+    "linear_in_rows": (lambda: nn.Linear(12, 5), (7, 12)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # fvcore traces with an interface that torch calls deprecated
+@pytest.mark.parametrize("name", MODELS)
+def test_as_fvcore_counts(name):
+    fvcore = pytest.importorskip("fvcore.nn")
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    build, shape = MODELS[name]
+    model, example = build().eval(), torch.randn(1, *shape)
+    analysis = fvcore.FlopCountAnalysis(model, example).unsupported_ops_warnings(False)
+    wanted = {
+        n: round(v) for n, v in analysis.by_operator().items() if n in ("conv", "linear", "matmul", "addmm", "bmm")
+    }
+    assert costs(model, example)["macs"] == sum(wanted.values()) > 0
+    assert costs(model, example)["params"] == fvcore.parameter_count(model)[""]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_multiplies_every_input_with_every_tap(groups):
+    model = nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, groups=groups)
+    assert costs(model, torch.zeros(2, 6, 5, 7))["macs"] == 5 * 7 * 6 * (4 // groups) * 9
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_multihead_attention(first, training):
+    """Four projections, QK^T and its product with V; the fast path of eval mode counts alike."""
+
+    class Cross(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=10, batch_first=first)
+
+        def forward(self, x: Tensor) -> Tensor:
+            keys, values = torch.zeros(2, 3, 6), torch.zeros(2, 3, 10)
+            if first:
+                return self.attention(x, keys, values)[0]
+            return self.attention(*(t.transpose(0, 1) for t in (x, keys, values)))[0].transpose(0, 1)
+
+    model = Cross().train(training)
+    wanted = 5 * 8 * 8 * 2 + 3 * 8 * 6 + 3 * 8 * 10 + 2 * 5 * 3 * 8
+    assert layer_macs(model, torch.zeros(2, 5, 8)) == {"attention": wanted}
+    assert model.training is training
+
+
+def test_attention_as_one_function_and_as_two_products():
+    class Fused(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(x, x[..., :4, :], x[..., :4, :])
+
+    class Plain(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            key = x[..., :4, :]
+            return torch.softmax(x @ key.transpose(-1, -2), -1) @ key
+
+    class Letters(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            key = x[..., :4, :]
+            scores = torch.softmax(torch.einsum("bhqd, bhkd -> bhqk", x, key), -1)
+            return torch.einsum("bhqk,bhkd->bhqd", [scores, key])
+
+    x = torch.zeros(2, 3, 7, 5)
+    assert {costs(model, x)["macs"] for model in (Fused(), Plain(), Letters())} == {2 * 3 * 7 * 4 * 5}
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers(kind, gates):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = kind(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    first, second = 2 * gates * 5 * (6 + 5), 2 * gates * 5 * (10 + 5)
+    assert layer_macs(Net(), torch.zeros(3, 7, 6)) == {"rnn": 7 * (first + second)}
+
+
+def test_every_form_of_a_matrix_product():
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            eye, rows = torch.zeros(4, 4), x[0]
+            total = [x @ eye, x.matmul(eye), torch.matmul(x, eye), eye @ rows, torch.mm(eye, rows), rows.mm(rows)]
+            total += [torch.bmm(x, x)[0], x.bmm(x)[0], torch.addmm(rows, rows, rows), torch.baddbmm(x, x, x)[0]]
+            return sum(t.sum() for t in total)[None] * (rows @ rows[0] + torch.mv(rows, rows[0])).sum()
+
+    assert layer_macs(Net(), torch.zeros(1, 4, 4)) == {"": 10 * 64 + 2 * 16}
+
+
+def test_macs_of_a_layer_called_by_its_owner_and_by_plain_python():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.weight = nn.Linear(4, 4), nn.Parameter(torch.zeros(3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.twice(self.twice(x)), self.weight)
+
+    assert layer_macs(Net(), torch.zeros(5, 4)) == {"twice": 32, "": 12}
+
+
+class Few(nn.Linear):
+    weight_bits, activation_bits = 4, 8
+
+
+def test_bops_take_the_bits_that_a_module_says_it_has():
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), Few(5, 4), nn.Linear(4, 3))
+    model[3].weight_bits = 2
+    assert costs(model, torch.zeros(7, 6))["bops"] == 30 * 32 * 32 + 20 * 4 * 8 + 12 * 2 * 32
+
+
+def test_norms_count_as_parameters_only_and_shared_parameters_once():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.Linear(4, 4))
+    model[4].weight = model[0].weight
+    assert costs(model, torch.zeros(2, 4)) == {"params": 16 + 4 + 8 + 8 + 8 + 4, "macs": 32.0, "bops": 32.0 * 1024}
+
+
+def test_nothing_of_the_model_is_changed():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout()).train()
+    before = [b.clone() for b in model.buffers()]
+    costs(model, torch.randn(3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+    assert all(m.training and not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_forward_that_fails_is_one_line():
+    with pytest.raises(
+        ModelError, match=r"the forward fails on inputs \(1, 3\) \(RuntimeError: mat1 and mat2"
+    ) as caught:
+        costs(nn.Linear(4, 4), torch.zeros(1, 3))
+    assert "\n" not in str(caught.value)
