@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +139,10 @@ def test_help_is_light(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_catalogue_and_the_operator_table_are_light() -> None:
     assert loaded("import automc.app.catalog, automc.operators, automc.errors, automc.core.search") == set()
+
+
+def test_every_package_is_listed_for_the_wheel():
+    """pyproject lists packages by hand; a forgotten one would be missing after ``pip install``."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "automc").rglob("*.py")}
+    assert set(listed) == {".".join(folder.parts) for folder in folders} | {"automc.search_spaces"}

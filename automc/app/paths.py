@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import automc
 from automc.core.rules import nearest
+from automc.core.study import Part, StudySpec
 from automc.errors import SpecError
 
 DATA_PATHS = ("path", "train", "test")
@@ -59,6 +61,25 @@ def seen_from(folder: Path, name: str) -> str:
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"{name[:60]!r} is no path: {reason}") from error
     raise SpecError(f"no file {name!r} beside the study or in the current folder{nearest(path.name, siblings)}")
+
+
+def rooted(spec: StudySpec) -> StudySpec:
+    """The spec with absolute paths, so that a study can be resumed from any folder."""
+    source, colon, factory = spec.model.name.rpartition(":")
+    name = f"{os.path.abspath(source)}:{factory}" if colon and source.endswith(".py") else spec.model.name
+    weights = spec.model.weights and os.path.abspath(spec.model.weights)
+    source, colon, factory = spec.data.name.rpartition(":")
+    data = f"{os.path.abspath(source)}:{factory}" if colon and source.endswith(".py") else spec.data.name
+    paths = {
+        key: os.path.abspath(value)
+        for key, value in spec.data.settings.items()
+        if not colon and key in DATA_PATHS and isinstance(value, str)
+    }
+    return replace(
+        spec,
+        model=replace(spec.model, name=name, weights=weights),
+        data=Part(data, {**spec.data.settings, **paths}),
+    )
 
 
 def shown(path: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automc.app import catalog
+from automc.app.paths import rooted
 from automc.app.study import Study, built, prepared
 from automc.core.layers import LayerTable
 from automc.core.space import SearchSpace
@@ -33,7 +34,7 @@ def start(study_file: StudyFile, **objects: Any) -> Study:
     Raises:
         StudyExists: the name is taken. SpecError, ModelError, DataError: what is wrong, in one line.
     """
-    spec = study_file.spec
+    spec = rooted(study_file.spec)
     evaluator, space = _checked(study_file, objects)
     built(spec, space)
     store = open_store(study_file.storage)

@@ -184,9 +184,7 @@ class Study:
 
         trial = self.trial(number)
         if trial.measurement is None:
-            raise SpecError(
-                f"trial {self.name}/{number} is {trial.state.value} {trial.reason}: only a measured trial can be exported"
-            )
+            raise SpecError(f"trial {self.name}/{number} is {trial.state.value}: only a measured trial can be exported")
         return deliver(self, trial, Path(folder), tuple(formats))
 
     def close(self) -> None:

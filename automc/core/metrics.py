@@ -29,7 +29,12 @@ def _table(*rows: Metric) -> dict[str, Metric]:
 METRICS: Mapping[str, Metric] = _table(
     Metric("top1", "ratio", "maximize", "share of the search split whose highest output is the label"),
     Metric("loss", "nats", "minimize", "mean cross-entropy on the search split"),
-    Metric("agreement", "ratio", "maximize", "share of the search split classified as the original model does; needs no labels"),
+    Metric(
+        "agreement",
+        "ratio",
+        "maximize",
+        "share of the search split classified as the original model does; needs no labels",
+    ),
     Metric("params", "count", "minimize", "weights, biases and normalisation parameters"),
     Metric("macs", "count", "minimize", "multiply-accumulates of one input"),
     Metric("bops", "count", "minimize", "sum over layers of MACs x weight bits x activation bits (untouched: 32)"),

@@ -98,17 +98,28 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective], constraints:
     """
     found: dict[tuple[float, ...], Trial] = {}
     for trial in trials:
-        if trial.state is TrialState.COMPLETE and trial.measurement and feasible(constraints, trial.measurement.metrics):
+        if (
+            trial.state is TrialState.COMPLETE
+            and trial.measurement
+            and feasible(constraints, trial.measurement.metrics)
+        ):
             found.setdefault(losses(objectives, trial.measurement.metrics), trial)
     if not found:
         return []
     points = np.array(list(found))
     keep = undominated(points)
-    return [trial for point, trial, kept in sorted(zip(found, found.values(), keep, strict=True), key=lambda x: x[0]) if kept]
+    return [
+        trial
+        for point, trial, kept in sorted(zip(found, found.values(), keep, strict=True), key=lambda x: x[0])
+        if kept
+    ]
 
 
 def covered(
-    trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint], baseline: dict[str, float]
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    baseline: dict[str, float],
 ) -> float:
     """Share in [0, 1] of the box between the original model and the ideal that the front dominates.
 

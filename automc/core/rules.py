@@ -114,7 +114,9 @@ def _targets(rule: Rule, operator: OperatorInfo, table: LayerTable) -> list[str]
 def _why_nothing(rule: Rule, operator: OperatorInfo, table: LayerTable) -> str:
     names = [layer.name for layer in table.layers]
     said = f"layers {list(rule.layers)}" + (f", except {list(rule.exclude)}" if rule.exclude else "")
-    said += (f", kind {list(rule.kinds)}" if rule.kinds else "") + (f", index {list(rule.indices)}" if rule.indices else "")
+    said += (f", kind {list(rule.kinds)}" if rule.kinds else "") + (
+        f", index {list(rule.indices)}" if rule.indices else ""
+    )
     what = "prunable group" if operator.scope == "group" else "layer"
     hint = nearest(rule.layers[0], names) if rule.layers else ""
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

@@ -32,7 +32,9 @@ class Real:
         if self.log and self.step is not None:
             raise SpecError("a range has a step or is logarithmic, not both")
         if self.step is not None and not 0 < self.step <= max(self.high - self.low, 1e-12):
-            raise SpecError(f"a step must be above 0 and at most high - low = {self.high - self.low:g}, not {self.step}")
+            raise SpecError(
+                f"a step must be above 0 and at most high - low = {self.high - self.low:g}, not {self.step}"
+            )
 
     @property
     def size(self) -> float:

@@ -13,12 +13,12 @@ from automc.errors import IllegalTransition
 class TrialState(str, Enum):
     """Where a trial is.
 
-        WAITING --> RUNNING --> COMPLETE   measured
-         |  ^         |  |----> STOPPED    ended early by the stopper; measured so far
-         |  |         |  `----> FAILED     with a reason
-         |  `---------'                    its worker was lost: it waits again
-         |--> COMPLETE                     answered from the store: this policy was measured already
-         `--> FAILED                       lost too often
+    WAITING --> RUNNING --> COMPLETE   measured
+     |  ^         |  |----> STOPPED    ended early by the stopper; measured so far
+     |  |         |  `----> FAILED     with a reason
+     |  `---------'                    its worker was lost: it waits again
+     |--> COMPLETE                     answered from the store: this policy was measured already
+     `--> FAILED                       lost too often
     """
 
     WAITING = "waiting"

@@ -57,6 +57,8 @@ class OptunaProposer:
         self._study = optuna.create_study(directions=["minimize"] * len(self._objectives), sampler=self._sampler(0))
         optuna.logging.set_verbosity(level)
 
+    _anchor_memo = ""
+
     def _sampler(self, seed: int) -> BaseSampler:
         raise SpecError("OptunaProposer is abstract: use TPEProposer or NSGA2Proposer")
 
@@ -65,7 +67,7 @@ class OptunaProposer:
 
     def _ask(self, number: int) -> Proposal:
         if number < self._anchors:
-            return self._uniform.ask(range(number, number + 1))[0]
+            return self._uniform.ask(range(number, number + 1))[0]._replace(memo=self._anchor_memo)
         self._study.sampler = self._sampler((self._seed * 1_000_003 + number) % 2**32)
         # The asked trial is only a vehicle: what counts is told later, by whoever measured it.
         trial = self._study.tell(self._study.ask(self._distributions), state=optuna.trial.TrialState.FAIL)
@@ -132,9 +134,13 @@ class TPEProposer(OptunaProposer):
 class NSGA2Proposer(OptunaProposer):
     """NSGA-II (Deb et al. 2002): evolution by non-dominated rank and crowding distance.
 
+    The anchors belong to the first generation, so children mix the uniform policies layer by layer.
+
     Args:
         population: trials of a generation, at least 2.
     """
+
+    _anchor_memo = json.dumps({GENERATION: 0})
 
     def __init__(
         self,
@@ -176,7 +182,9 @@ GENERATION_KEY = f"{_Generations.__name__}:{GENERATION}"
 def _distribution(decision: Decision) -> BaseDistribution:
     domain = decision.domain
     if isinstance(domain, Choice):
-        return IntDistribution(0, len(domain.options) - 1) if domain.ordered else CategoricalDistribution(domain.options)
+        return (
+            IntDistribution(0, len(domain.options) - 1) if domain.ordered else CategoricalDistribution(domain.options)
+        )
     if domain.step is not None:
         return IntDistribution(0, int(domain.size) - 1)
     return FloatDistribution(domain.low, domain.high, log=domain.log)

@@ -151,7 +151,8 @@ class RayExecutor:
         """Pass the new reports on; False when the trial should end."""
         news: list[tuple[int, float]] = self._ray.get(run.actor.reports.remote(run.seen), timeout=5 * POLL_SECONDS)
         run.seen += len(news)
-        return all([watch(run.trial.number, step, value) for step, value in news])
+        worth = [watch(run.trial.number, step, value) for step, value in news]
+        return all(worth)
 
     def _replace(self, run: _Run) -> None:
         self._ray.kill(run.actor)
@@ -174,7 +175,9 @@ def _connect(ray: Any, workers: Workers) -> None:
         ray.init(address=workers.address, **quiet)
     else:
         # The default object store is 30% of the memory; model and data rarely need more than this.
-        ray.init(address="local", num_cpus=workers.count, include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+        ray.init(
+            address="local", num_cpus=workers.count, include_dashboard=False, object_store_memory=512 * 2**20, **quiet
+        )
 
 
 def _put(ray: Any, evaluator: Evaluator) -> Any:

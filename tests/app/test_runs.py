@@ -140,7 +140,9 @@ def test_extend_tells_another_proposer_and_starts_a_revision(study, storage):
     assert (spec.revision, spec.first_trial, spec.proposer.name, spec.budget.trials) == (1, 20, "nsga2", 30)
 
 
-@pytest.mark.parametrize(("changes", "message"), [({"trials": 0}, "at least 1"), ({"trials": 5, "proposer": "tpee"}, "did you mean 'tpe'")])
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"trials": 0}, "at least 1"), ({"trials": 5, "proposer": "tpee"}, "did you mean 'tpe'")]
+)
 def test_extend_refuses_and_changes_nothing(study, storage, changes, message):
     with pytest.raises(SpecError, match=message):
         automc.extend("s", storage=storage, **changes)
@@ -207,8 +209,15 @@ def test_search_works_outside_the_main_thread(storage):
 def test_a_model_that_changed_is_refused(study, storage, monkeypatch):
     longer = automc.extend("s", trials=5, storage=storage)
     spec = longer.spec
-    monkeypatch.setattr(type(longer), "spec", property(lambda self: __import__("dataclasses").replace(
-        spec, evaluator=__import__("automc.core.study", fromlist=["Part"]).Part("synthetic", {"layers": 6}))))
+    monkeypatch.setattr(
+        type(longer),
+        "spec",
+        property(
+            lambda self: __import__("dataclasses").replace(
+                spec, evaluator=__import__("automc.core.study", fromlist=["Part"]).Part("synthetic", {"layers": 6})
+            )
+        ),
+    )
     with pytest.raises(SpecError, match="another space than when it began"):
         longer.run()
 

@@ -118,7 +118,12 @@ def test_trials_of_others_are_welcome(name):
     asked.tell(history("random", 15))
     strange = measured(15, proposer("random").ask(range(1))[0])
     bad = Measurement({"top1": math.nan, "size_bytes": 5.0})
-    asked.tell([Trial(16, strange.policy, "no json", TrialState.COMPLETE, 1, bad), Trial(17, strange.policy, "[1]", TrialState.STOPPED)])
+    asked.tell(
+        [
+            Trial(16, strange.policy, "no json", TrialState.COMPLETE, 1, bad),
+            Trial(17, strange.policy, "[1]", TrialState.STOPPED),
+        ]
+    )
     assert SPACE.policy(asked.ask(range(18, 19))[0].policy)
 
 

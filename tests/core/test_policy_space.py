@@ -10,18 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automc.core.layers import Group, Layer, LayerTable
+from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy, Site
 from automc.core.rules import Rule, nearest, resolve
 from automc.core.space import Choice, Real, SearchSpace
 from automc.core.study import ModelSpec, Part, Rung, StudySpec
-from automc.core.metrics import Constraint, Objective
 from automc.errors import OutOfSpace, SpecError
 from automc.operators import OPERATORS, ORDER
 
 
 def table(count: int = 4) -> LayerTable:
     layers = tuple(
-        Layer(f"block{i}.conv", i, "conv" if i else "depthwise", 8, 8, (3, 3), (1, 1), (8, 4, 4), 576, 9216, f"block{i}.conv")
+        Layer(
+            f"block{i}.conv",
+            i,
+            "conv" if i else "depthwise",
+            8,
+            8,
+            (3, 3),
+            (1, 1),
+            (8, 4, 4),
+            576,
+            9216,
+            f"block{i}.conv",
+        )
         for i in range(count - 1)
     )
     last = Layer("head", count - 1, "linear", 8, 10, (), (), (10,), 90, 80, reason="is the network's output")
@@ -41,12 +53,17 @@ JOINT = space(PRUNE, BITS, KD)
 
 def test_canonical_json_does_not_depend_on_the_order_of_entry():
     sites = [Site("b", "x", "s"), Site("a", "y", "s"), Site("a", "x", "t")]
-    texts = {Policy({s: 1 for s in order}).to_json() for order in itertools.permutations(sites)}
+    texts = {Policy(dict.fromkeys(order, 1)).to_json() for order in itertools.permutations(sites)}
     assert texts == {'{"a":{"x":{"t":1},"y":{"s":1}},"b":{"x":{"s":1}}}'}
     assert Policy({sites[0]: 1}).fingerprint == hashlib.sha256(b'{"b":{"x":{"s":1}}}').hexdigest()
 
 
-@given(st.dictionaries(st.tuples(st.text(), st.text(), st.text()), st.one_of(st.integers(), st.text(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False))))
+@given(
+    st.dictionaries(
+        st.tuples(st.text(), st.text(), st.text()),
+        st.one_of(st.integers(), st.text(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)),
+    )
+)
 def test_policy_json_round_trip(values):
     policy = Policy({Site(*site): value for site, value in values.items()})
     again = Policy.from_json(policy.to_json())
@@ -142,7 +159,7 @@ def test_selectors_combine():
 
 
 def test_an_index_beyond_the_model_matches_nothing():
-    with pytest.raises(SpecError, match="rule 1: quantize: .* index .9. matches no layer"):
+    with pytest.raises(SpecError, match=r"rule 1: quantize: .* index .9. matches no layer"):
         space(Rule("quantize", {"weight_bits": Choice((2, 4))}, indices=(9,)))
 
 
@@ -180,8 +197,14 @@ def test_nearest_is_silent_about_strangers():
 
 def test_study_spec_survives_json():
     spec = StudySpec(
-        "s", ModelSpec("digits_net"), Part("digits"), (PRUNE, BITS, KD), ORDER, (Objective("top1"), Objective("size_bytes")),
-        (Constraint.parse("macs_ratio <= 0.5"),), rungs=(Rung(), Rung(100, 0.5)),
+        "s",
+        ModelSpec("digits_net"),
+        Part("digits"),
+        (PRUNE, BITS, KD),
+        ORDER,
+        (Objective("top1"), Objective("size_bytes")),
+        (Constraint.parse("macs_ratio <= 0.5"),),
+        rungs=(Rung(), Rung(100, 0.5)),
     )
     assert StudySpec.from_data(json.loads(json.dumps(spec.to_data()))) == spec
 
@@ -192,7 +215,12 @@ def test_layer_table_survives_json():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("macs_ratio < 0.5", "must read"), ("mac_ratio <= 0.5", "did you mean 'macs_ratio'"), ("macs <= nan", "finite number"), ("macs <= x", "finite number")],
+    [
+        ("macs_ratio < 0.5", "must read"),
+        ("mac_ratio <= 0.5", "did you mean 'macs_ratio'"),
+        ("macs <= nan", "finite number"),
+        ("macs <= x", "finite number"),
+    ],
 )
 def test_constraints_that_are_none(text, message):
     with pytest.raises(SpecError, match=message):

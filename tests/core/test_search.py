@@ -1,4 +1,4 @@
-"""The loop against its promises: determinism whatever the workers, nothing paid twice, nothing lost, every ending resumable."""
+"""The loop against its promises: determinism whatever the workers, nothing paid twice, nothing lost."""
 
 import random
 from dataclasses import replace
@@ -65,7 +65,9 @@ class Shuffled:
         trial = self.running.pop(self._draw.randrange(len(self.running)))
         if self._draw.random() < self._lost:
             return [Outcome(trial.number, trial.attempts, TrialState.WAITING, message="worker died")]
-        stale = Outcome(trial.number, trial.attempts - 1, TrialState.COMPLETE, Measurement({"top1": 1.0, "size_bytes": 0.0}))
+        stale = Outcome(
+            trial.number, trial.attempts - 1, TrialState.COMPLETE, Measurement({"top1": 1.0, "size_bytes": 0.0})
+        )
         return [stale, judged(self._evaluator, trial, lambda step, value: watch(trial.number, step, value))]
 
     def close(self):
@@ -91,7 +93,16 @@ def fresh(spec):
 def told(store):
     """What must not depend on workers, timing or crashes."""
     return [
-        (t.number, t.policy.fingerprint, t.memo, t.rung, t.state, t.reason, t.twin, t.measurement and dict(t.measurement.metrics))
+        (
+            t.number,
+            t.policy.fingerprint,
+            t.memo,
+            t.rung,
+            t.state,
+            t.reason,
+            t.twin,
+            t.measurement and dict(t.measurement.metrics),
+        )
         for t in store.trials("s")
     ]
 
@@ -153,7 +164,9 @@ def test_interrupt_puts_running_trials_back():
 
 
 def test_a_policy_is_measured_once_a_rung():
-    spec = study(rules=(Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.8)}, layers=("conv0",)), RULES[2]), rungs=(Rung(0),))
+    spec = study(
+        rules=(Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.8)}, layers=("conv0",)), RULES[2]), rungs=(Rung(0),)
+    )
     store, pool = fresh(spec), Shuffled(None, 3, 0)
     run(spec, store, pool)
     trials = store.trials("s")
@@ -162,7 +175,9 @@ def test_a_policy_is_measured_once_a_rung():
     # kd_alpha has no effect without training, so there are two things to measure.
     assert len(pool.started) == 2
     assert sum(t.twin is None for t in trials) == 2
-    assert len({(t.policy.settings("prune")["conv0"]["prune_ratio"], t.measurement.metrics["top1"]) for t in trials}) == 2
+    assert (
+        len({(t.policy.settings("prune")["conv0"]["prune_ratio"], t.measurement.metrics["top1"]) for t in trials}) == 2
+    )
 
 
 def test_promotion_takes_the_share_and_the_best():

@@ -16,7 +16,8 @@ from PIL import Image
 
 from automc.core.study import Part
 from automc.errors import DataError, SpecError
-from automc.evaluation.data import DATA, Data, load_data
+from automc.evaluation.data import Data, load_data
+from automc.evaluation.entries import DATA
 from automc.evaluation.readers.user import as_data
 from automc.evaluation.splits import SPLITS, Split
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from automc.core.study import ModelSpec, Part
 from automc.errors import ModelError
 from automc.evaluation.data import load_data
-from automc.evaluation.zoo import ZOO, load_model
+from automc.evaluation.entries import ZOO
+from automc.evaluation.zoo import load_model
 
 
 def parameters(model: nn.Module) -> int:

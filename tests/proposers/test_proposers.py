@@ -55,7 +55,9 @@ def test_optuna_sees_losses_constraints_and_generations():
         asked.tell(trials[-1:])
     seen = asked._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     complete = [t for t in trials if t.measurement]
-    assert [t.values for t in seen] == [[-m.measurement.metrics["top1"], m.measurement.metrics["size_bytes"]] for m in complete]
+    assert [t.values for t in seen] == [
+        [-m.measurement.metrics["top1"], m.measurement.metrics["size_bytes"]] for m in complete
+    ]
     assert [t.constraints for t in seen] == [
         {"macs_ratio <= 0.6": pytest.approx(m.measurement.metrics["macs_ratio"] - 0.6)} for m in complete
     ]
@@ -63,7 +65,8 @@ def test_optuna_sees_losses_constraints_and_generations():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("tpe", {"anchors": -1}), ("tpe", {"startup": 0}), ("nsga2", {"population": 1}), ("uniform", {"levels": 0})]
+    ("name", "settings"),
+    [("tpe", {"anchors": -1}), ("tpe", {"startup": 0}), ("nsga2", {"population": 1}), ("uniform", {"levels": 0})],
 )
 def test_settings_out_of_range_are_refused(name, settings):
     with pytest.raises(SpecError, match="must be at least"):

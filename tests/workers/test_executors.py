@@ -189,7 +189,8 @@ def test_joins_a_cluster_by_its_address(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
-    start = f"{ray} start --head --block --port={port} --num-cpus=2 --include-dashboard=false --object-store-memory=200000000"
+    start = f"{ray} start --head --block --port={port} --num-cpus=2"
+    start += " --include-dashboard=false --object-store-memory=200000000"
     driver = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from test_executors import Script, running, collect\n"
