@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automc.app.config import study_from
-from automc.app.runs import DEFAULT_STORAGE, start
-from automc.app.study import Study
+from automc.app.runs import start
+from automc.app.study import OBJECT, Study
+from automc.app.study_schema import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +35,7 @@ def search(
     Args:
         model: a trained network, or what a study file says under ``model``. A network given as an object must be
             given again to ``automc.resume(name, model=...)``, because a database cannot rebuild it.
-        data: what a study file says under ``data``; an ``automc.Data``; or a mapping
+        data: what a study file says under ``data``; a ``Data`` of automc.evaluation.data; or a mapping
             ``{"train": (inputs, targets), "search": ..., "test": ...}`` of arrays, where a value may also be a
             function that returns the pair (``test`` is then not called before a model is exported).
         space: name of a bundled space, a path, or ``{"order": [...], "rules": [...]}``.
@@ -50,9 +51,9 @@ def search(
     objects: dict[str, Any] = {}
     said: dict[str, Any] = {"model": model, "data": data}
     if not isinstance(model, (str, Mapping)):
-        objects["model"], said["model"] = model, "python:object"
+        objects["model"], said["model"] = model, OBJECT
     if not isinstance(data, (str, Mapping)) or (isinstance(data, Mapping) and "name" not in data):
-        objects["data"], said["data"] = _data(data), "python:object"
+        objects["data"], said["data"] = _data(data), OBJECT
     budget = {**more.pop("budget", {}), "trials": trials}
     objectives = objectives or {"top1": "maximize", "size_bytes": "minimize"}
     said |= {"name": name, "space": space, "objectives": dict(objectives), "constraints": list(constraints)}

@@ -11,6 +11,7 @@ import numpy as np
 
 from automc.app import catalog
 from automc.app.paths import rooted
+from automc.app.study_schema import DEFAULT_STORAGE
 from automc.app.study import Study, built, prepared
 from automc.core.layers import LayerTable
 from automc.core.space import SearchSpace
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from automc.app.config import StudyFile
     from automc.export.proof import Proof
-
-DEFAULT_STORAGE = "automc.db"
 
 
 def start(study_file: StudyFile, **objects: Any) -> Study:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from automc.export.proof import Proof
 
 
+OBJECT = "python:object"
+"""What a spec says in the place of a model or data that was given as an object."""
+
+
 class Study:
     """One study in one database. Everything is read from the database when it is asked for.
 
@@ -193,7 +197,17 @@ class Study:
 
 
 def prepared(spec: StudySpec, objects: Mapping[str, Any]) -> Any:
-    """The evaluator that a spec names."""
+    """The evaluator that a spec names.
+
+    Raises:
+        SpecError: model or data were given as Python objects, which a database cannot rebuild, and are not given again.
+    """
+    for kind, name in (("model", spec.model.name), ("data", spec.data.name)):
+        if name == OBJECT and kind not in objects:
+            raise SpecError(
+                f"study {spec.name!r} was started with its {kind} as a Python object: give it again, as in "
+                f"automc.open_study({spec.name!r}, {kind}=...); resume and extend take it too"
+            )
     prepare = catalog.part(catalog.EVALUATORS, "evaluator", spec.evaluator.name)
     return prepare(spec, **objects)
 
