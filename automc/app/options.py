@@ -65,9 +65,9 @@ Weights = Annotated[Path | None, _text("FILE", ".safetensors, .pt or .th")]
 
 def storage_of(given: str | None) -> str:
     """The trial database: as given, else that of the environment, else the default file."""
-    from automc.app import runs
+    from automc.app.study_schema import DEFAULT_STORAGE
 
-    return given or os.environ.get("AUTOMC_STORAGE") or runs.DEFAULT_STORAGE
+    return given or os.environ.get("AUTOMC_STORAGE") or DEFAULT_STORAGE
 
 
 def overrides(more: list[str] | None, **named: Any) -> list[str]:

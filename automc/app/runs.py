@@ -11,8 +11,8 @@ import numpy as np
 
 from automc.app import catalog
 from automc.app.paths import rooted
-from automc.app.study_schema import DEFAULT_STORAGE
 from automc.app.study import Study, built, prepared
+from automc.app.study_schema import DEFAULT_STORAGE
 from automc.core.layers import LayerTable
 from automc.core.space import SearchSpace
 from automc.core.study import ModelSpec, Part, StudySpec
