@@ -23,10 +23,24 @@ def undominated(points: Points) -> NDArray[np.bool_]:
     """
     finite = _finite(points)
     keep = finite.copy()
-    for i in np.flatnonzero(finite):
-        no_worse = (points <= points[i]).all(axis=1)
-        better = (points < points[i]).any(axis=1)
-        keep[i] = not (no_worse & better & finite).any()
+    if not finite.any():
+        return keep
+    rows, place = np.unique(points[finite], axis=0, return_inverse=True)
+    keep[finite] = (_sweep(rows) if rows.shape[1] == 2 else _compare(rows))[place.reshape(-1)]
+    return keep
+
+
+def _sweep(rows: Points) -> NDArray[np.bool_]:
+    """Two axes, distinct rows in lexical order: a row is undominated when its second value is a new minimum."""
+    before = np.minimum.accumulate(np.append(np.inf, rows[:-1, 1]))
+    return np.asarray(rows[:, 1] < before, dtype=np.bool_)
+
+
+def _compare(rows: Points) -> NDArray[np.bool_]:
+    """Any number of axes, distinct rows in lexical order: only a row before can dominate one behind."""
+    keep = np.ones(len(rows), dtype=np.bool_)
+    for i in range(1, len(rows)):
+        keep[i] = not (rows[:i][keep[:i]] <= rows[i]).all(axis=1).any()
     return keep
 
 

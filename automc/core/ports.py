@@ -18,8 +18,11 @@ from automc.core.trial import Trial, TrialState
 Monitor = Callable[[int, float], bool]
 """Called by a repair after some steps with (step, search-split loss or metric); False asks it to end early."""
 
-Watch = Callable[[int, int, float], bool]
-"""Called in the driver's thread with (trial number, step, value); False asks for the end of that trial."""
+Worth = Callable[[int, float], bool]
+"""Whether a trial that reports (step, value) should go on. Travels with the trial, so it must survive a pickle."""
+
+Watch = Callable[[int, int, float], None]
+"""Called in the driver's thread with (trial number, step, value) of every report."""
 
 
 class Proposal(NamedTuple):
@@ -96,12 +99,18 @@ class Executor(Protocol):
         """How many more trials it takes now."""
         ...
 
-    def submit(self, trial: Trial) -> None:
-        """Start a RUNNING trial. Call only while ``free`` is above 0."""
+    def submit(self, trial: Trial, worth: Worth) -> None:
+        """Start a RUNNING trial; it ends early when ``worth`` says no, at that very report, wherever it runs.
+
+        Call only while ``free`` is above 0.
+        """
         ...
 
     def gather(self, watch: Watch) -> Sequence[Outcome]:
-        """Wait at most about a second for news; the outcomes since the last call, possibly none, in order of number."""
+        """Wait at most about a second for news; the outcomes since the last call, possibly none, in order of number.
+
+        What ``watch`` raises is raised here, and no trial suffers from it.
+        """
         ...
 
     def close(self) -> None:
@@ -169,7 +178,7 @@ class TrialStore(Protocol):
         ...
 
     def note(self, study: str, number: int, step: int, value: float) -> None:
-        """Keep a report of a running trial; a second report of the same step replaces the first."""
+        """Keep a report of a running trial; one of the same step is replaced, a late one dropped."""
         ...
 
     def notes(self, study: str, number: int) -> Sequence[tuple[int, float]]:
@@ -193,8 +202,8 @@ class LeaseStore(Protocol):
     """Who may write to a study. While a lease is held, writes of any other holder are refused."""
 
     def take(self, study: str, owner: Owner) -> None:
-        """Own the study from now on: a lease whose owner is dead (same host, no such process) or silent for
-        LEASE_SECONDS is taken over, and its late writes are refused (fencing number).
+        """Own the study from now on: a lease whose owner is dead (same host, no such process) or, on another host,
+        silent for LEASE_SECONDS is taken over, and its late writes are refused (fencing number).
 
         Raises:
             LeaseHeld: a live driver owns it; the message has its host, pid and age.
@@ -202,7 +211,7 @@ class LeaseStore(Protocol):
         ...
 
     def renew(self, study: str) -> None:
-        """Say "still alive"; raises LeaseHeld when the lease was taken over."""
+        """Say "still alive"; raises LeaseHeld when the lease was taken over or never taken."""
         ...
 
     def release(self, study: str) -> None:

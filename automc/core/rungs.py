@@ -19,8 +19,8 @@ def promotion(
     rungs: Sequence[Rung],
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
-) -> tuple[Policy, int] | None:
-    """The policy to evaluate next on a higher rung, or None when it is time for a new one.
+) -> Trial | None:
+    """The trial whose policy is to be evaluated on the next rung, or None when it is time for a new policy.
 
     Asynchronous successive halving (Li et al. 2020, ASHA) with the non-dominated rank in the place of a
     single metric: a rung may hold ``share`` of what the rung below has finished. Among those not yet promoted
@@ -30,21 +30,28 @@ def promotion(
         known: finished trials the decision may depend on. added: all trials of the study.
     """
     for rung in range(len(rungs) - 1, 0, -1):
-        below = [t for t in known if t.rung == rung - 1 and t.state is TrialState.COMPLETE and t.measurement]
         taken = {t.policy for t in added if t.rung == rung}
-        unique = list({t.policy: t for t in below}.values())
-        if len(taken) >= int(rungs[rung].share * len(unique)):
-            continue
-        order = _order(unique, objectives, constraints)
-        best = next((unique[i].policy for i in order if unique[i].policy not in taken), None)
-        if best is not None:
-            return best, rung
+        below = {t.policy: t for t in known if t.rung == rung - 1 and t.state is TrialState.COMPLETE}
+        # The tiny addend: 0.29 * 100 is a little less than 29.
+        if len(taken) < int(rungs[rung].share * len(below) + 1e-9):
+            best = _best(list(below.values()), taken, objectives, constraints)
+            if best is not None:
+                return best
     return None
 
 
-def _order(trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> list[int]:
+def _best(
+    trials: Sequence[Trial], taken: set[Policy], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> Trial | None:
+    """The best trial whose policy is not taken yet."""
     metrics = [t.measurement.metrics for t in trials if t.measurement]
     points = np.array([losses(objectives, m) for m in metrics]).reshape(len(metrics), len(objectives))
-    rank = ranks(points)
-    excess = [sum(c.violation(m) for c in constraints) for m in metrics]
-    return sorted(range(len(trials)), key=lambda i: (excess[i], rank[i], tuple(points[i]), trials[i].number))
+    excess = np.array([sum(c.violation(m) for c in constraints) for m in metrics])
+    free = np.array([t.policy not in taken for t in trials], dtype=bool)
+    if not free.any():
+        return None
+    # Only those with the least excess that is still free can be next; ranks are found among their equals.
+    level: list[int] = np.flatnonzero(excess == excess[free].min()).tolist()
+    rank = dict(zip(level, ranks(points[level]).tolist(), strict=True))
+    best = min((i for i in level if free[i]), key=lambda i: (rank[i], tuple(points[i]), trials[i].number))
+    return trials[best]

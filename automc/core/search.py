@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import Protocol
 
 from automc.core.metrics import Measurement
@@ -90,8 +92,7 @@ class Search:
         self._running: set[int] = set()
         self._losses: Counter[int] = Counter()
         self._notes: dict[int, dict[int, float]] = {}
-        self._finished_by_key: dict[tuple[str, int], int] = {}
-        self._first_by_key: dict[tuple[str, int], int] = {}
+        self._alike: dict[tuple[str, int], list[int]] = {}
         self._unfinished: set[int] = set()
 
     def run(self, halt: Callable[[], bool] = lambda: False) -> Ending:
@@ -126,12 +127,11 @@ class Search:
 
     def _index(self, trial: Trial) -> None:
         """Keep the look-ups in step with one trial's newest state."""
-        key = self._key(trial)
-        self._first_by_key.setdefault(key, trial.number)
+        alike = self._alike.setdefault(self._key(trial), [])
+        if not alike or alike[-1] < trial.number:
+            alike.append(trial.number)
         if trial.state.finished:
             self._unfinished.discard(trial.number)
-            if trial.state is TrialState.COMPLETE:
-                self._finished_by_key.setdefault(key, trial.number)
         else:
             self._unfinished.add(trial.number)
 
@@ -158,7 +158,7 @@ class Search:
                 running = self._put(trial.to(TrialState.RUNNING))
                 self._running.add(trial.number)
                 self._notes.pop(trial.number, None)
-                self._executor.submit(running)
+                self._executor.submit(running, self._worth(running))
 
     def _waiting(self) -> Trial | None:
         """The first waiting trial that can start now; those whose twin is measured already are answered on the way."""
@@ -168,16 +168,21 @@ class Search:
             if twin is None:
                 return trial
             if twin.state is TrialState.COMPLETE and twin.measurement:
-                self._put(trial.to(TrialState.COMPLETE, measurement=twin.measurement, twin=twin.number))
+                # What was realized for the whole network (its distillation) is the other policy's own.
+                realized = {name: facts for name, facts in twin.measurement.realized.items() if name != "*"}
+                measurement = replace(twin.measurement, realized=realized)
+                self._put(trial.to(TrialState.COMPLETE, measurement=measurement, twin=twin.number))
         return None
 
     def _twin(self, trial: Trial) -> Trial | None:
-        """An earlier trial that has measured, or is about to measure, what this one asks."""
-        key = self._key(trial)
-        if key in self._finished_by_key:
-            return self._trials[self._finished_by_key[key]]
-        first = self._trials[self._first_by_key[key]]
-        return first if first.number < trial.number and not first.state.finished else None
+        """The first earlier trial that has measured, or is about to measure, what this one asks."""
+        for number in self._alike[self._key(trial)]:
+            earlier = self._trials[number]
+            if number >= trial.number:
+                break
+            if earlier.state is TrialState.COMPLETE or not earlier.state.finished:
+                return earlier
+        return None
 
     def _next(self) -> Trial | None:
         """Record the next trial, or None when the budget is spent or what it must know is not measured yet."""
@@ -190,29 +195,35 @@ class Search:
         if known > self._told:
             self._proposer.tell(self._trials[self._told : known])
             self._told = known
-        proposal, rung = self._propose(number, self._trials[:known])
+        proposal, rung = self._propose(number, known)
         trial = self._store.add(self._spec.name, proposal, rung)
         self._trials.append(trial)
         self._index(trial)
         self._listener.added(trial)
         return trial
 
-    def _propose(self, number: int, known: Sequence[Trial]) -> tuple[Proposal, int]:
-        if len(self._spec.rungs) > 1:
-            up = promotion(known, self._trials, self._spec.rungs, self._spec.objectives, self._spec.constraints)
+    def _propose(self, number: int, known: int) -> tuple[Proposal, int]:
+        """A promotion where one is due, else what the proposer says; both know the first ``known`` trials only."""
+        spec = self._spec
+        if len(spec.rungs) > 1:
+            up = promotion(self._trials[:known], self._trials, spec.rungs, spec.objectives, spec.constraints)
             if up is not None:
-                return Proposal(up[0]), up[1]
+                return Proposal(up.policy, up.memo), up.rung + 1
         proposal = self._proposer.ask(range(number, number + 1))[0]
         return Proposal(self._space.policy(proposal.policy), proposal.memo), 0
 
-    def _watch(self, number: int, step: int, value: float) -> bool:
-        """Keep a report and say whether the trial is still worth its time, against trials it may know of."""
+    def _worth(self, trial: Trial) -> Callable[[int, float], bool]:
+        """The stopper's verdict on this trial's reports, against those of the trials it may know of."""
+        peers: list[list[tuple[int, float]]] = []
+        if self._spec.rungs[trial.rung].steps > 0:
+            known = max(trial.number - self._spec.workers.window + 1, 0)
+            peers = [self._reports(t.number) for t in self._trials[:known] if t.rung == trial.rung]
+        return partial(self._stopper.worth, peers=[reports for reports in peers if reports])
+
+    def _watch(self, number: int, step: int, value: float) -> None:
         self._store.note(self._spec.name, number, step, value)
         self._notes.setdefault(number, {})[step] = value
         self._listener.noted(number, step, value)
-        rung, known = self._trials[number].rung, number - self._spec.workers.window + 1
-        peers = [self._reports(t.number) for t in self._trials[: max(known, 0)] if t.rung == rung]
-        return self._stopper.worth(step, value, [reports for reports in peers if reports])
 
     def _reports(self, number: int) -> list[tuple[int, float]]:
         if number not in self._notes:

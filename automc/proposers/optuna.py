@@ -91,9 +91,8 @@ class OptunaProposer:
             params = {str(d.site): _parameter(d, trial.policy) for d in self._space.decisions}
         except (KeyError, ValueError):
             return None  # a trial of a wider or different space has nothing to say here
-        attrs: dict[str, Any] = {}
-        if GENERATION in (memo := _read(trial.memo)):
-            attrs[GENERATION_KEY] = memo[GENERATION]
+        # Whoever proposed it, a trial without a generation is of the first: nobody's children, everybody's parents.
+        attrs = {GENERATION_KEY: _read(trial.memo).get(GENERATION, 0)}
         excess = {str(c): _signed(c, trial.measurement.metrics) for c in self._constraints}
         return create_trial(
             values=list(values),

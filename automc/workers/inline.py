@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automc.core.ports import Evaluator, Outcome, Watch
+from automc.core.ports import Evaluator, Outcome, Watch, Worth
 from automc.core.trial import Trial
 from automc.workers.outcomes import judged
 
@@ -14,20 +14,33 @@ class InlineExecutor:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._trial: Trial | None = None
+        self._next: tuple[Trial, Worth] | None = None
 
     @property
     def free(self) -> int:
-        return 0 if self._trial else 1
+        return 0 if self._next else 1
 
-    def submit(self, trial: Trial) -> None:
-        self._trial = trial
+    def submit(self, trial: Trial, worth: Worth) -> None:
+        self._next = trial, worth
 
     def gather(self, watch: Watch) -> Sequence[Outcome]:
-        trial, self._trial = self._trial, None
-        if trial is None:
+        if self._next is None:
             return []
-        return [judged(self._evaluator, trial, lambda step, value: watch(trial.number, step, value))]
+        (trial, worth), self._next = self._next, None
+        trouble: list[Exception] = []
+
+        def monitor(step: int, value: float) -> bool:
+            # An error of the driver's (a full disk under the database) is not the trial's: it must not be judged.
+            try:
+                watch(trial.number, step, value)
+            except Exception as error:
+                trouble.append(error)
+            return not trouble and worth(step, value)
+
+        outcome = judged(self._evaluator, trial, monitor)
+        if trouble:
+            raise trouble[0]
+        return [outcome]
 
     def close(self) -> None:
-        self._trial = None
+        self._next = None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from automc.core.ports import Evaluator, Outcome, Watch
+from automc.core.ports import Evaluator, Outcome, Watch, Worth
 from automc.core.study import Workers
 from automc.core.trial import Trial, TrialState
 from automc.errors import WorkerError
@@ -36,24 +36,22 @@ class _Worker:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._reports: list[tuple[int, float]] = []
-        self._halted = False
 
     def ready(self) -> int:
         return os.getpid()
 
-    def evaluate(self, trial: Trial) -> Outcome:
-        self._reports, self._halted = [], False
-        return judged(self._evaluator, trial, self._report)
+    def evaluate(self, trial: Trial, worth: Worth) -> Outcome:
+        """The verdict is passed here and not in the driver, whose answer would come some steps too late."""
+        reports = self._reports = []
 
-    def _report(self, step: int, value: float) -> bool:
-        self._reports.append((step, value))
-        return not self._halted
+        def monitor(step: int, value: float) -> bool:
+            reports.append((step, value))
+            return worth(step, value)
+
+        return judged(self._evaluator, trial, monitor)
 
     def reports(self, seen: int) -> list[tuple[int, float]]:
         return self._reports[seen:]
-
-    def halt(self) -> None:
-        self._halted = True
 
 
 @dataclass
@@ -83,13 +81,15 @@ class RayExecutor:
         self._mine = not ray.is_initialized()
         self._running: dict[Any, _Run] = {}
         self._idle: list[Any] = []
+        self._starting: dict[Any, Any] = {}
         try:
             if self._mine:
                 _connect(ray, workers)
             self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=2)(_Worker)
             self._evaluator = _put(ray, evaluator)
-            self._idle = [self._actor.remote(self._evaluator) for _ in range(workers.count)]
-            ray.get([actor.ready.remote() for actor in self._idle], timeout=READY_SECONDS)
+            for _ in range(workers.count):
+                self._start()
+            ray.get(list(self._starting), timeout=READY_SECONDS)
         except WorkerError:
             self.close()
             raise
@@ -99,11 +99,26 @@ class RayExecutor:
 
     @property
     def free(self) -> int:
-        return len(self._idle)
+        return len(self._idle) + len(self._starting)
 
-    def submit(self, trial: Trial) -> None:
-        actor = self._idle.pop(0)
-        self._running[actor.evaluate.remote(trial)] = _Run(trial, actor, time.monotonic())
+    def submit(self, trial: Trial, worth: Worth) -> None:
+        actor = self._idle.pop(0) if self._idle else self._started()
+        self._running[actor.evaluate.remote(trial, worth)] = _Run(trial, actor, time.monotonic())
+
+    def _start(self) -> None:
+        actor = self._actor.remote(self._evaluator)
+        self._starting[actor.ready.remote()] = actor
+
+    def _started(self) -> Any:
+        """A worker that has unpacked model and data: starting up must not count as a trial's time."""
+        done, _ = self._ray.wait(list(self._starting), num_returns=1, timeout=READY_SECONDS)
+        try:
+            self._ray.get(done[0], timeout=0)
+        except (IndexError, self._ray.exceptions.RayError) as error:
+            raise WorkerError(
+                f"workers: a new one does not start on {_place(self._workers)}: {_line(error)}"
+            ) from error
+        return self._starting.pop(done[0])
 
     def gather(self, watch: Watch) -> Sequence[Outcome]:
         if not self._running:
@@ -121,7 +136,6 @@ class RayExecutor:
         run = self._running.pop(ref)
         try:
             outcome: Outcome = self._ray.get(ref)
-            self._read(run, watch)
         except self._ray.exceptions.OutOfMemoryError as error:
             outcome = failed(run.trial, "oom", _line(error))
             self._replace(run)
@@ -130,6 +144,7 @@ class RayExecutor:
             outcome = Outcome(run.trial.number, run.trial.attempts, TrialState.WAITING, message=message)
             self._replace(run)
         else:
+            self._read(run, watch)
             self._idle.append(run.actor)
         return outcome
 
@@ -140,28 +155,27 @@ class RayExecutor:
             del self._running[ref]
             self._replace(run)
             return failed(run.trial, "timeout", f"ended after {lasted:.1f} s; the limit is timeout_s = {limit:g}")
-        try:
-            if not self._read(run, watch):
-                run.actor.halt.remote()
-        except self._ray.exceptions.RayError:
-            pass  # the worker died or is busy starting: its evaluation says so in the next round
+        self._read(run, watch)
         return None
 
-    def _read(self, run: _Run, watch: Watch) -> bool:
-        """Pass the new reports on; False when the trial should end."""
-        news: list[tuple[int, float]] = self._ray.get(run.actor.reports.remote(run.seen), timeout=5 * POLL_SECONDS)
+    def _read(self, run: _Run, watch: Watch) -> None:
+        """Pass the new reports on. A worker that died or is too busy to answer has none: its evaluation tells."""
+        try:
+            news: list[tuple[int, float]] = self._ray.get(run.actor.reports.remote(run.seen), timeout=5 * POLL_SECONDS)
+        except self._ray.exceptions.RayError:
+            return
         run.seen += len(news)
-        worth = [watch(run.trial.number, step, value) for step, value in news]
-        return all(worth)
+        for step, value in news:
+            watch(run.trial.number, step, value)
 
     def _replace(self, run: _Run) -> None:
         self._ray.kill(run.actor)
-        self._idle.append(self._actor.remote(self._evaluator))
+        self._start()
 
     def close(self) -> None:
-        for actor in [*self._idle, *(run.actor for run in self._running.values())]:
+        for actor in [*self._idle, *self._starting.values(), *(run.actor for run in self._running.values())]:
             self._ray.kill(actor)
-        self._idle, self._running = [], {}
+        self._idle, self._starting, self._running = [], {}, {}
         if self._mine and self._ray.is_initialized():
             self._ray.shutdown()
 

@@ -173,7 +173,8 @@ def test_stop_from_another_process_acts_within_two_seconds_and_resume_goes_on(st
     assert not [t for t in watch.records() if t.state is TrialState.RUNNING]
     assert not automc.stop("s", storage), "nobody drives it any more"
     # A stop is for the driver that was running: the next one is not stopped by it.
-    automc.resume("s", storage).evaluator  # noqa: B018
+    assert automc.open_study("s", storage).run() is Ending.DONE
+    assert len(watch.records()) == 400
 
 
 def drive(storage):

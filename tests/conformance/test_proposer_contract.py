@@ -8,7 +8,6 @@ from automc.app.catalog import PROPOSERS, build
 from automc.core.layers import Group, Layer, LayerTable
 from automc.core.metrics import Constraint, Measurement, Objective
 from automc.core.rules import Rule, resolve
-from automc.core.search import Search
 from automc.core.space import Choice, Real, SearchSpace
 from automc.core.study import Part
 from automc.core.trial import Trial, TrialState
@@ -132,6 +131,10 @@ def test_unknown_settings_are_refused_in_one_line(name):
         proposer(name, colour="blue")
 
 
-def test_protocol_is_all_the_loop_uses():
-    assert {"ask", "tell"} <= set(dir(proposer("random")))
-    assert Search.__init__.__annotations__["parts"] == "tuple[Proposer, Stopper]"
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_what_others_measured_changes_what_is_proposed(name):
+    """An extension with another proposer is worth something only if it listens."""
+    ignorant, informed = proposer(name), proposer(name)
+    informed.tell(history("random", 60))
+    numbers = range(60, 70)
+    assert [p.policy for p in informed.ask(numbers)] != [p.policy for p in ignorant.ask(numbers)]

@@ -8,7 +8,7 @@ import pytest
 from automc.app.catalog import PROPOSERS, build
 from automc.core.metrics import Measurement, Objective, losses
 from automc.core.pareto import front
-from automc.core.ports import Outcome
+from automc.core.ports import Outcome, Proposal
 from automc.core.rules import Rule, resolve
 from automc.core.search import Ending, Search
 from automc.core.space import Choice, Real
@@ -49,16 +49,17 @@ class Shuffled:
 
     def __init__(self, evaluator, slots: int, seed: int, lost: float = 0.0):
         self._evaluator, self._slots, self._draw, self._lost = evaluator, slots, random.Random(seed), lost
-        self.running, self.started = [], []
+        self.running, self.started, self._worth = [], [], {}
 
     @property
     def free(self):
         return self._slots - len(self.running)
 
-    def submit(self, trial):
+    def submit(self, trial, worth):
         assert self.free > 0
         assert trial.state is TrialState.RUNNING
         self.running.append(trial)
+        self._worth[trial.number] = worth
         self.started.append(trial.number)
 
     def gather(self, watch):
@@ -68,7 +69,12 @@ class Shuffled:
         stale = Outcome(
             trial.number, trial.attempts - 1, TrialState.COMPLETE, Measurement({"top1": 1.0, "size_bytes": 0.0})
         )
-        return [stale, judged(self._evaluator, trial, lambda step, value: watch(trial.number, step, value))]
+
+        def monitor(step, value):
+            watch(trial.number, step, value)
+            return self._worth[trial.number](step, value)
+
+        return [stale, judged(self._evaluator, trial, monitor)]
 
     def close(self):
         self.running = []
@@ -180,6 +186,38 @@ def test_a_policy_is_measured_once_a_rung():
     )
 
 
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_failed_policy_is_tried_by_the_next_that_asks_and_by_no_more(slots):
+    """All trials ask the same; the first fails, the second measures, all others are answered by it."""
+    spec = study(rules=(Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.8)}, layers=("conv0",)),), rungs=(Rung(0),))
+    spec = replace(spec, budget=Budget(8), proposer=Part("random"))
+
+    class Same:
+        def __init__(self, inner):
+            self.calls, self.inner = 0, inner
+
+        def evaluate(self, policy, rung, monitor):
+            self.calls += 1
+            if self.calls == 1:
+                raise RuntimeError("once")
+            return self.inner.evaluate(policy, rung, monitor)
+
+    evaluator = Same(prepare_synthetic(spec))
+    space = resolve(spec.rules, spec.order, evaluator.inner.table, OPERATORS)
+
+    class Stubborn:
+        def ask(self, numbers):
+            return [Proposal(space.decode([0.0])) for _ in numbers]
+
+        def tell(self, trials):
+            pass
+
+    store = fresh(spec)
+    Search(spec, space, (Stubborn(), NeverStopper()), Shuffled(evaluator, slots, 0), store).run()
+    assert evaluator.calls == 2
+    assert [t.twin for t in store.trials("s")] == [None, None, *[1] * 6]
+
+
 def test_promotion_takes_the_share_and_the_best():
     spec = study()
     store = fresh(spec)
@@ -251,6 +289,9 @@ def test_the_stopper_ends_hopeless_repairs_and_resume_remembers_reports():
     stopped = store.trials("s", [TrialState.STOPPED])
     assert 0 < len(stopped) < 40
     assert all(t.measurement for t in stopped)
+    pool = fresh(spec)
+    run(spec, pool, Shuffled(None, 3, 1, lost=0.1), stopper=MedianStopper(peers=3))
+    assert told(pool) == told(store)
     again = fresh(spec)
     calls = iter(range(1000))
     run(spec, again, halt=lambda: next(calls) >= 15, stopper=MedianStopper(peers=3))

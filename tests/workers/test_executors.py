@@ -14,7 +14,7 @@ from automc.core.metrics import Measurement
 from automc.core.policy import Policy, Site
 from automc.core.study import Workers
 from automc.core.trial import Trial, TrialState
-from automc.errors import CompressionError, NotFinite, WorkerError
+from automc.errors import CompressionError, NotFinite, StoreError, WorkerError
 from automc.workers.inline import InlineExecutor
 from automc.workers.outcomes import MESSAGE_CHARACTERS
 from automc.workers.ray_pool import RayExecutor
@@ -52,6 +52,18 @@ class Script:
         return Measurement({"top1": 0.9, "pid": float(os.getpid())}, {"a": {"channels": 3}})
 
 
+class Slow(Script):
+    """As a large data set: it takes a while to unpack."""
+
+    def __reduce__(self):
+        return _unpacked, ()
+
+
+def _unpacked():
+    time.sleep(3.0)
+    return Slow()
+
+
 class Unspeakable(Exception):
     def __str__(self):
         raise ValueError("no text")
@@ -61,7 +73,15 @@ def running(number: int, what: str) -> Trial:
     return Trial(number, Policy({Site("script", "*", "do"): what})).to(TrialState.RUNNING)
 
 
-def collect(executor, count: int, watch=lambda number, step, value: True, seconds: float = 60):
+def go_on(step: int, value: float) -> bool:
+    return True
+
+
+def below_twenty(step: int, value: float) -> bool:
+    return step < 20
+
+
+def collect(executor, count: int, watch=lambda number, step, value: None, seconds: float = 60):
     outcomes, end = [], time.monotonic() + seconds
     while len(outcomes) < count:
         assert time.monotonic() < end, f"only {outcomes} after {seconds} s"
@@ -93,7 +113,7 @@ def executor(request):
     ],
 )
 def test_every_error_becomes_a_failed_outcome_with_its_reason(executor, what, reason, message):
-    executor.submit(running(5, what))
+    executor.submit(running(5, what), go_on)
     [outcome] = collect(executor, 1)
     assert (outcome.number, outcome.attempt, outcome.state, outcome.reason) == (5, 1, TrialState.FAILED, reason)
     assert message in outcome.message
@@ -102,52 +122,56 @@ def test_every_error_becomes_a_failed_outcome_with_its_reason(executor, what, re
 
 
 def test_a_measurement_comes_back_whole(executor):
-    executor.submit(running(1, "measure"))
+    executor.submit(running(1, "measure"), go_on)
     [outcome] = collect(executor, 1)
     assert outcome.state is TrialState.COMPLETE
     assert outcome.measurement.metrics["top1"] == 0.9
     assert outcome.measurement.realized == {"a": {"channels": 3}}
 
 
-def test_reports_reach_the_driver_and_a_no_ends_the_trial(executor):
+def test_reports_reach_the_driver_and_a_no_ends_the_trial_at_that_report(executor):
     seen = []
-
-    def watch(number, step, value):
-        seen.append((number, step, value))
-        return step < 20
-
-    executor.submit(running(7, "report"))
-    [outcome] = collect(executor, 1, watch)
+    executor.submit(running(7, "report"), below_twenty)
+    [outcome] = collect(executor, 1, lambda number, step, value: seen.append((number, step, value)))
     assert outcome.state is TrialState.STOPPED
-    assert outcome.measurement.metrics["top1"] == 0.5
-    assert seen[:20] == [(7, step, 1.0 / step) for step in range(1, 21)]
-    assert len(seen) < 399, "it ran to its end"
+    assert outcome.measurement.metrics == {"top1": 0.5, "loss": 1.0 / 20}
+    assert seen == [(7, step, 1.0 / step) for step in range(1, 21)]
+
+
+def test_an_error_of_the_driver_is_not_the_trials():
+    def full(number, step, value):
+        raise StoreError("disk full")
+
+    executor = InlineExecutor(Script())
+    executor.submit(running(1, "report"), go_on)
+    with pytest.raises(StoreError, match="disk full"):
+        executor.gather(full)
 
 
 def test_free_counts_slots(executor):
     slots = executor.free
-    executor.submit(running(1, "measure"))
+    executor.submit(running(1, "measure"), go_on)
     assert executor.free == slots - 1
     collect(executor, 1)
     assert executor.free == slots
 
 
 def test_a_dead_worker_loses_only_its_trial(pool):
-    pool.submit(running(1, "die"))
-    pool.submit(running(2, "measure"))
+    pool.submit(running(1, "die"), go_on)
+    pool.submit(running(2, "measure"), go_on)
     outcomes = {o.number: o for o in collect(pool, 2)}
     assert outcomes[1].state is TrialState.WAITING
     assert "worker died during attempt 1" in outcomes[1].message
     assert outcomes[2].state is TrialState.COMPLETE
     assert pool.free == 2
     for number in (3, 4):
-        pool.submit(running(number, "measure"))
+        pool.submit(running(number, "measure"), go_on)
     again = collect(pool, 2)
     assert [o.state for o in again] == [TrialState.COMPLETE] * 2
 
 
 def test_ray_workers_are_other_processes(pool):
-    pool.submit(running(1, "measure"))
+    pool.submit(running(1, "measure"), go_on)
     [outcome] = collect(pool, 1)
     assert outcome.measurement.metrics["pid"] != os.getpid()
 
@@ -155,7 +179,7 @@ def test_ray_workers_are_other_processes(pool):
 def test_a_hang_ends_at_its_deadline(pool):
     pool._workers = Workers(count=2, timeout_s=1.5)
     try:
-        pool.submit(running(1, "hang"))
+        pool.submit(running(1, "hang"), go_on)
         began = time.monotonic()
         [outcome] = collect(pool, 1)
         assert (outcome.state, outcome.reason) == (TrialState.FAILED, "timeout")
@@ -163,6 +187,19 @@ def test_a_hang_ends_at_its_deadline(pool):
         assert time.monotonic() - began < 3.5
     finally:
         pool._workers = Workers(count=2, timeout_s=20.0)
+
+
+def test_starting_a_worker_does_not_count_as_the_next_trials_time():
+    """A worker that takes 3 s to unpack its data and trials of at most 2 s (Ray starts twice: 10 s)."""
+    executor = RayExecutor(Slow(), Workers(count=1, timeout_s=2.0))
+    try:
+        executor.submit(running(1, "hang"), go_on)
+        assert collect(executor, 1)[0].reason == "timeout"
+        assert executor.free == 1
+        executor.submit(running(2, "measure"), go_on)
+        assert collect(executor, 1)[0].state is TrialState.COMPLETE
+    finally:
+        executor.close()
 
 
 def test_what_cannot_travel_is_refused_at_once(pool):
@@ -176,10 +213,10 @@ def test_what_cannot_travel_is_refused_at_once(pool):
 
 def test_closing_twice_is_harmless():
     executor = InlineExecutor(Script())
-    executor.submit(running(1, "measure"))
+    executor.submit(running(1, "measure"), go_on)
     executor.close()
     executor.close()
-    assert executor.gather(lambda n, s, v: True) == []
+    assert executor.gather(lambda n, s, v: None) == []
 
 
 def test_joins_a_cluster_by_its_address(tmp_path):
@@ -193,11 +230,11 @@ def test_joins_a_cluster_by_its_address(tmp_path):
     start += " --include-dashboard=false --object-store-memory=200000000"
     driver = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from test_executors import Script, running, collect\n"
+        "from test_executors import Script, running, collect, go_on\n"
         "from automc.core.study import Workers\n"
         "from automc.workers.ray_pool import RayExecutor\n"
         "pool = RayExecutor(Script(), Workers(count=2, address=sys.argv[1]))\n"
-        "[pool.submit(running(n, 'measure')) for n in (0, 1)]\n"
+        "[pool.submit(running(n, 'measure'), go_on) for n in (0, 1)]\n"
         "print(len({o.measurement.metrics['pid'] for o in collect(pool, 2)}), 'workers')\n"
         "pool.close()\n"
     )
