@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -51,7 +52,18 @@ def build(table: Mapping[str, str], kind: str, chosen: Part, *arguments: Any) ->
         SpecError: unknown name, or settings that the part does not take.
     """
     make = part(table, kind, chosen.name)
-    try:
-        return make(*arguments, **chosen.settings)
-    except TypeError as error:
-        raise SpecError(f"{kind} {chosen.name}: settings {dict(chosen.settings)}: {error}") from error
+    known = dict(list(inspect.signature(make).parameters.items())[len(arguments) :])
+    for key, value in chosen.settings.items():
+        if key not in known:
+            has = ", ".join(known) or "none"
+            raise SpecError(
+                f"{kind}.settings.{key}: {chosen.name} has no such setting (it has: {has}){nearest(key, known)}"
+            )
+        # What a setting may be is read off its default; a whole number will do where a fraction may stand.
+        wanted = type(known[key].default)
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise SpecError(f"{kind}.settings.{key}: must be {_TYPES.get(wanted, wanted.__name__)}, not {value!r}")
+    return make(*arguments, **chosen.settings)
+
+
+_TYPES = {int: "a whole number", float: "a number", str: "text"}

@@ -201,7 +201,7 @@ def check_data(checked: Checked) -> dict[str, Any]:
 def check_text(checked: Checked) -> str:
     """Layers, groups, space, the original model's metrics and what the search will cost."""
     cost = _cost(checked)
-    pace = f"one evaluation without training took {cost['seconds_per_evaluation']:.2f} s on this machine"
+    pace = f"one evaluation at the first rung took {cost['seconds_per_evaluation']:.2f} s on this machine"
     whole = f"{cost['trials']} trials on {cost['workers'] or 1} worker(s): about {clock(cost['seconds'])}"
     return "\n\n".join(
         [

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automc.app import catalog
 from automc.app.paths import rooted
 from automc.app.study import Study, built, prepared
 from automc.app.study_schema import DEFAULT_STORAGE
@@ -35,7 +34,6 @@ def start(study_file: StudyFile, **objects: Any) -> Study:
     """
     spec = rooted(study_file.spec)
     evaluator, space = _checked(study_file, objects)
-    built(spec, space)
     store = open_store(study_file.storage)
     facts = {"layers": evaluator.table.to_data(), "baseline": evaluator.baseline, "space": space.to_data()}
     store.create(spec, facts)
@@ -48,7 +46,7 @@ def start(study_file: StudyFile, **objects: Any) -> Study:
 class Checked:
     """What ``check`` found: the layer table, the space, the original model's metrics.
 
-    ``seconds_per_evaluation`` is the measured time of evaluating one random policy without training.
+    ``seconds_per_evaluation`` is the measured time of evaluating one random policy at the first rung.
     """
 
     spec: StudySpec
@@ -61,7 +59,6 @@ class Checked:
 def check(study_file: StudyFile, **objects: Any) -> Checked:
     """Validate a study down to one real evaluation; writes nothing. Raises like ``start``."""
     evaluator, space = _checked(study_file, objects)
-    built(study_file.spec, space)
     policy = space.decode(np.random.default_rng(study_file.spec.seed).random(len(space)).tolist())
     measurement = evaluator.evaluate(policy, 0, lambda step, value: True)
     return Checked(study_file.spec, evaluator.table, space, evaluator.baseline, measurement.seconds)
@@ -98,21 +95,24 @@ def extend(
     study = open_study(name, storage, **objects)
     if trials < 1:
         raise SpecError(f"extend: trials must be at least 1, not {trials}")
-    if proposer is not None:
-        catalog.part(catalog.PROPOSERS, "proposer", proposer)
     _revise(study, workers, trials, proposer)
     return study
 
 
 def stop(name: str, storage: str = DEFAULT_STORAGE) -> bool:
     """Ask whoever drives the study to drain and end; False when nobody does."""
-    return open_study(name, storage)._store.ask_stop(name)
+    study = open_study(name, storage)
+    try:
+        return study.store.ask_stop(name)
+    finally:
+        study.close()
 
 
 def studies(storage: str = DEFAULT_STORAGE) -> pd.DataFrame:
     """One row a study: name, created, proposer, trials finished, budget, failed."""
     import pandas as pd
 
+    store = open_store(storage, create=False)
     rows = [
         {
             "study": found.spec.name,
@@ -122,30 +122,43 @@ def studies(storage: str = DEFAULT_STORAGE) -> pd.DataFrame:
             "budget": found.spec.budget.trials,
             "failed": found.counts.get(TrialState.FAILED, 0),
         }
-        for found in open_store(storage, create=False).studies()
+        for found in store.studies()
     ]
+    store.close()
     return pd.DataFrame(rows)
 
 
 def _revise(study: Study, workers: int | None = None, trials: int = 0, proposer: str | None = None) -> None:
+    """Put a changed spec in force, once everything it names is known to be there."""
     spec = study.spec
     changed = replace(spec, budget=replace(spec.budget, trials=spec.budget.trials + trials))
     if workers is not None:
-        window = max(spec.workers.window, workers)
-        changed = replace(changed, workers=replace(spec.workers, count=workers, window=window))
+        if workers > spec.workers.window:
+            raise SpecError(
+                f"study {study.name!r}: workers {workers} is above its window {spec.workers.window}, which decides "
+                "what each proposal knows: more workers would idle"
+            )
+        changed = replace(changed, workers=replace(spec.workers, count=workers))
     if proposer is not None:
         changed = replace(changed, proposer=Part(proposer))
     if changed != spec:
-        # A changed worker count keeps the window and so the proposals; only an extension begins anew.
+        built(changed, study.space)
+        # A changed number of workers changes no proposal; only an extension begins anew, knowing all there is.
         first = len(study.records()) if trials else spec.first_trial
-        study._store.revise(replace(changed, revision=spec.revision + 1, first_trial=first))
+        study.store.revise(replace(changed, revision=spec.revision + 1, first_trial=first))
 
 
 def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, SearchSpace]:
     from automc.app.config import check_space
 
-    evaluator = prepared(study_file.spec, objects)
-    return evaluator, check_space(study_file, evaluator.table)
+    try:
+        evaluator = prepared(study_file.spec, objects)
+        space = check_space(study_file, evaluator.table)
+        built(study_file.spec, space)
+    except SpecError as error:
+        place = str(study_file.path)
+        raise error if str(error).startswith(place) else SpecError(f"{place}: {error}") from error
+    return evaluator, space
 
 
 def verify(folder: Path) -> Proof:

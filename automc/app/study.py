@@ -47,17 +47,17 @@ class Study:
 
     def __init__(self, name: str, store: TrialDatabase, storage: str, **objects: Any) -> None:
         self.name, self.storage = name, storage
-        self._store = store
+        self.store = store
         self._objects = {key: value for key, value in objects.items() if value is not None}
 
     @property
     def spec(self) -> StudySpec:
         """The revision in force."""
-        return self._store.spec(self.name)
+        return self.store.spec(self.name)
 
     @cached_property
     def _facts(self) -> Mapping[str, Any]:
-        return self._store.facts(self.name)
+        return self.store.facts(self.name)
 
     @cached_property
     def layers(self) -> LayerTable:
@@ -75,13 +75,28 @@ class Study:
         found: NetworkEvaluator = prepared(self.spec, self._objects)
         return found
 
+    @property
+    def space(self) -> SearchSpace:
+        """The search space, made of the model anew.
+
+        Raises:
+            SpecError: it is not the space the study began with.
+        """
+        spec = self.spec
+        space = resolve(spec.rules, spec.order, self.evaluator.table, OPERATORS)
+        if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
+            raise SpecError(
+                f"study {self.name!r}: model or operators give another space than when it began; start a new study"
+            )
+        return space
+
     def records(self) -> list[Trial]:
         """All trials, in order of number."""
-        return list(self._store.trials(self.name))
+        return list(self.store.trials(self.name))
 
     def trial(self, number: int) -> Trial:
         """One trial. Raises UnknownTrial."""
-        found = self._store.query(self.name, f"number == {number}")
+        found = self.store.query(self.name, f"number == {number}")
         if not found:
             raise UnknownTrial(f"study {self.name!r} has no trial {number}")
         return found[0]
@@ -93,7 +108,7 @@ class Study:
             where: a filter such as ``"top1 >= 0.95 and size_ratio < 0.2"``.
             sort: columns, ``-`` in front for descending.
         """
-        return _frame(self._store.query(self.name, where or "", tuple(sort), limit))
+        return _frame(self.store.query(self.name, where or "", tuple(sort), limit))
 
     def front(self) -> list[Trial]:
         """The feasible, undominated, complete trials."""
@@ -124,11 +139,15 @@ class Study:
         side, colon, metric = pick.partition(":")
         if colon and side in ("max", "min"):
             objective = Objective(metric, "maximize" if side == "max" else "minimize")
-            return min(members, key=lambda t: objective.loss(_metrics(t)))
+            known = [t for t in members if metric in _metrics(t)]
+            if not known:
+                measured = ", ".join(_metrics(members[0]))
+                raise SpecError(f"pick {pick!r}: this study did not measure {metric} (it has: {measured})")
+            return min(known, key=lambda t: objective.loss(_metrics(t)))
         if not any(sign in pick for sign in "<>=! "):
             rules = "knee, max:METRIC, min:METRIC or a filter such as 'size_ratio <= 0.1'"
             raise SpecError(f"pick {pick!r}: no such rule{nearest(pick, ['knee'])} (allowed: {rules})")
-        fitting = {t.number for t in self._store.query(self.name, pick)}
+        fitting = {t.number for t in self.store.query(self.name, pick)}
         chosen = [t for t in members if t.number in fitting]
         if not chosen:
             raise UnknownTrial(f"study {self.name!r}: no member of the front has {pick}")
@@ -137,8 +156,13 @@ class Study:
         return min(chosen, key=lambda t: by.loss(_metrics(t)))
 
     def best(self, pick: str = "knee") -> nn.Module:
-        """The compressed model of ``picked(pick)``, repaired at the last rung, in eval mode."""
-        return self.evaluator.build(self.picked(pick).policy, len(self.spec.rungs) - 1)
+        """The compressed model of ``picked(pick)``, repaired at the last rung, in eval mode.
+
+        Raises:
+            SpecError: as ``picked``, or the study has no network (a synthetic evaluator).
+        """
+        policy = self.picked(pick).policy
+        return networked(self).build(policy, len(self.spec.rungs) - 1)
 
     def summary(self) -> dict[str, Any]:
         """Counts, failures by reason, best values, front size, share of the box the front covers, baseline."""
@@ -166,16 +190,11 @@ class Study:
         Raises:
             LeaseHeld: another driver searches this study. SpecError: the model is not the one it began with.
         """
-        spec = self.spec
-        with driving.Tenure(self._store, self.name) as tenure, driving.interrupts() as asked:
-            space = _space(spec, self.evaluator.table)
-            if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
-                raise SpecError(
-                    f"study {self.name!r}: model or operators give another space than when it began; start a new study"
-                )
-            parts = built(spec, space)
+        with driving.Tenure(self.store, self.name) as tenure, driving.interrupts() as asked:
+            spec = self.spec
+            parts = built(spec, self.space)
             with driving.executor(self.evaluator, spec.workers) as executor:
-                search = Search(spec, space, parts, executor, self._store, listener)
+                search = Search(spec, self.space, parts, executor, self.store, listener)
                 return search.run(lambda: asked.is_set() or tenure.over)
 
     def export(self, number: int, folder: Path, formats: Sequence[str] = ("onnx", "safetensors")) -> Proof:
@@ -193,7 +212,19 @@ class Study:
 
     def close(self) -> None:
         """Close the database."""
-        self._store.close()
+        self.store.close()
+
+
+def networked(study: Study) -> NetworkEvaluator:
+    """The study's evaluator, where it has a network to build.
+
+    Raises:
+        SpecError: it has not (a synthetic evaluator).
+    """
+    if not hasattr(study.evaluator, "build"):
+        name = study.spec.evaluator.name
+        raise SpecError(f"study {study.name!r} has evaluator {name}: there is no network to build or export")
+    return study.evaluator
 
 
 def prepared(spec: StudySpec, objects: Mapping[str, Any]) -> Any:
@@ -212,10 +243,6 @@ def prepared(spec: StudySpec, objects: Mapping[str, Any]) -> Any:
     return prepare(spec, **objects)
 
 
-def _space(spec: StudySpec, table: LayerTable) -> SearchSpace:
-    return resolve(spec.rules, spec.order, table, OPERATORS)
-
-
 def built(spec: StudySpec, space: SearchSpace) -> tuple[Any, Any]:
     """Proposer and stopper of a spec, which have been told nothing yet."""
     shared = (space, spec.objectives, spec.constraints, spec.seed)
@@ -224,7 +251,7 @@ def built(spec: StudySpec, space: SearchSpace) -> tuple[Any, Any]:
 
 
 def _metrics(trial: Trial) -> Mapping[str, float]:
-    return trial.measurement.metrics if trial.measurement else {}
+    return {"seconds": trial.measurement.seconds, **trial.measurement.metrics} if trial.measurement else {}
 
 
 def _quantity(metric: str) -> str:
@@ -242,7 +269,6 @@ def _frame(trials: Sequence[Trial]) -> pd.DataFrame:
             "rung": t.rung,
             "reason": t.reason,
             **_metrics(t),
-            "seconds": t.measurement.seconds if t.measurement else None,
             "twin": t.twin,
             "fingerprint": t.policy.fingerprint,
         }

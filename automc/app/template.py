@@ -27,7 +27,7 @@ data: digits
 #       - operator: quantize               # the first and the last layer: 8 bits
 #         index: [0, -1]
 #         settings: {weight_bits: 8, activation_bits: 8}
-space: joint
+space: joint_kd
 
 # Metrics to optimise, each with its direction. The result is the front: what no other trial beats in all of them.
 objectives: {top1: maximize, size_bytes: minimize}

@@ -17,7 +17,8 @@ class UniformProposer:
     """Walks the grid of policies in which a setting has one level for the whole network.
 
     A level is a position in [0, 1] of each layer's own domain, so layers with narrower domains follow. The
-    grid has a point per combination of levels, visited once each in an evenly spread order, then again.
+    grid has a point per combination of levels. Trial ``n`` gets the n-th of them in an evenly spread order that
+    visits each once before it begins again; where a promotion takes a trial's number, its point is left out.
 
     Args:
         levels: grid points of a continuous domain; a stepped domain or a choice has its own number.

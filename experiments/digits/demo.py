@@ -17,6 +17,7 @@ from automc.app.study import Study
 from automc.cli import main as automc_command
 from automc.core.metrics import losses
 from automc.core.pareto import covered, front
+from automc.errors import AutomcError
 
 HERE = Path(__file__).resolve().parent
 OUT = Path("runs/demo")
@@ -32,19 +33,19 @@ def command(line: str) -> None:
 
 
 def compare(study: Study, grid: int) -> dict[str, bool]:
-    """Hold the whole front against that of the first ``grid`` trials, the uniform grid; print and judge."""
+    """Hold the front of the joint search alone against that of the ``grid`` trials before it; print and judge."""
     spec, trials = study.spec, study.records()
-    fronts = [front(some, spec.objectives, spec.constraints) for some in (trials[:grid], trials)]
+    fronts = [front(some, spec.objectives, spec.constraints) for some in (trials[:grid], trials[grid:])]
     shares = [covered(some, spec.objectives, spec.constraints, study.baseline) for some in fronts]
     uniform, joint = (
         [losses(spec.objectives, t.measurement.metrics) for t in some if t.measurement] for some in fronts
     )
     no_worse = [any(all(x <= y for x, y in zip(a, b, strict=True)) for a in joint) for b in uniform]
-    better = [b not in joint for b in uniform]
-    print(f"\nthe front of all {len(trials)} trials against that of the {grid} of the uniform grid:")
+    better = [no_worse[i] and b not in joint for i, b in enumerate(uniform)]
+    print(f"\njoint search ({len(trials) - grid} trials, by themselves) against the uniform grid ({grid} trials):")
     print(f"  share of the box covered   uniform {shares[0]:.4f}   joint {shares[1]:.4f}")
     beaten, missed = better.count(True), no_worse.count(False)
-    print(f"  members of the uniform front {len(uniform)}: beaten {beaten}, better than the joint front {missed}")
+    print(f"  members of the uniform front {len(uniform)}: beaten {beaten}, not reached {missed}")
     return {"the joint front dominates the uniform front": all(no_worse) and any(better) and shares[1] > shares[0]}
 
 
@@ -78,4 +79,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except AutomcError as error:
+        sys.exit(f"demo: {error}")

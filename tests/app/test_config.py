@@ -405,7 +405,7 @@ def test_the_template_is_a_valid_study(folder: Path) -> None:
     assert "model: model.py:build\n" in TEMPLATE
     study = lined(TEMPLATE.replace("model.py:build\n", "digits_net\n"))
     assert study.spec == replace(
-        lined(SMALL).spec,
+        lined(SMALL.replace("space: joint\n", "space: joint_kd\n") + "rungs: [{steps: 1}]\n").spec,
         objectives=(Objective("top1"), Objective("size_bytes")),
         constraints=(Constraint("macs_ratio", "<=", 0.5),),
         rungs=(Rung(0), Rung(200, 0.25)),
@@ -419,7 +419,7 @@ def test_the_template_names_all_bundled_spaces_and_its_commented_space_is_valid(
     assert all(name in TEMPLATE for name in bundled_spaces())
     lines = TEMPLATE.splitlines()
     start = lines.index("#   space:")
-    block = [line[4:] for line in lines[start : lines.index("space: joint")]]
+    block = [line[4:] for line in lines[start : lines.index("space: joint_kd")]]
     study = lined(SMALL.replace("space: joint\n", "\n".join(block) + "\n"))
     assert [rule.operator for rule in study.spec.rules] == ["prune", "quantize", "quantize"]
 
