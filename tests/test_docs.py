@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from automc.app.study_schema import STUDY_KEYS
 from automc.cli import app
 from automc.core.metrics import METRICS
 from automc.core.trial import REASONS
+from automc.evaluation.entries import COMMON
+from automc.evaluation.finetune import Recipe
+from automc.evaluation.synthetic import SyntheticSettings
 from automc.operators import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +80,8 @@ def extras() -> set[str]:
         ("evaluator", 0, catalog.EVALUATORS),
         ("model", 0, catalog.MODELS),
         ("data", 0, catalog.DATA_SETS),
+        ("data setting", 0, {*COMMON, *(name for entry in catalog.DATA_SETS.values() for name in entry.settings)}),
+        ("evaluator setting", 0, {f.name for kind in (Recipe, SyntheticSettings) for f in fields(kind)}),
         ("metric", 0, METRICS),
         ("reason", 0, REASONS),
         ("exit code", 0, exit_codes()),

@@ -43,7 +43,7 @@ def search(
         constraints: such as ``["macs_ratio <= 0.5"]``.
         trials: how many trials to evaluate, on all rungs together.
         listener: hears every event, see core.search.Listener.
-        more: any other key of a study file: proposer, stopper, evaluator, rungs, workers, seed.
+        more: any other key of a study file: proposer, stopper, evaluator, rungs, workers (or just their number), seed.
 
     Raises:
         SpecError, ModelError, DataError, StudyExists: what is wrong, in one line; nothing was written.
@@ -55,6 +55,8 @@ def search(
     if not isinstance(data, (str, Mapping)) or (isinstance(data, Mapping) and "name" not in data):
         objects["data"], said["data"] = _data(data), OBJECT
     budget = {**more.pop("budget", {}), "trials": trials}
+    if isinstance(more.get("workers"), int):
+        more["workers"] = {"count": more["workers"]}
     objectives = objectives or {"top1": "maximize", "size_bytes": "minimize"}
     said |= {"name": name, "space": space, "objectives": dict(objectives), "constraints": list(constraints)}
     study = start(study_from({**said, "budget": budget, "storage": storage, **more}, "automc.search()"), **objects)

@@ -42,13 +42,17 @@ class Study:
 
     Args:
         model, data: the objects a study was started with, where its spec cannot rebuild them (a Python object
-            instead of a name).
+            instead of a name), as ``automc.search`` takes them.
     """
 
     def __init__(self, name: str, store: TrialDatabase, storage: str, **objects: Any) -> None:
         self.name, self.storage = name, storage
         self.store = store
         self._objects = {key: value for key, value in objects.items() if value is not None}
+        if isinstance(self._objects.get("data"), Mapping):
+            from automc.evaluation.readers.user import as_data
+
+            self._objects["data"] = as_data("data", self._objects["data"])
 
     @property
     def spec(self) -> StudySpec:
@@ -193,9 +197,12 @@ class Study:
         with driving.Tenure(self.store, self.name) as tenure, driving.interrupts() as asked:
             spec = self.spec
             parts = built(spec, self.space)
-            with driving.executor(self.evaluator, spec.workers) as executor:
-                search = Search(spec, self.space, parts, executor, self.store, listener)
-                return search.run(lambda: asked.is_set() or tenure.over)
+            try:
+                with driving.executor(self.evaluator, spec.workers) as executor:
+                    search = Search(spec, self.space, parts, executor, self.store, listener)
+                    return search.run(lambda: asked.is_set() or tenure.over)
+            except KeyboardInterrupt:  # before the first trial or after the last: nothing was running
+                return Ending.INTERRUPTED
 
     def export(self, number: int, folder: Path, formats: Sequence[str] = ("onnx", "safetensors")) -> Proof:
         """Build a trial's model, repair it at the last rung, write it, load it in a fresh process and measure it.

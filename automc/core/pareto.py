@@ -93,7 +93,10 @@ def hypervolume(points: Points, reference: Sequence[float] | Points) -> float:
 
 
 def knee(points: Points) -> int:
-    """Index of the undominated row nearest to the ideal point, each axis scaled to the front's own range.
+    """Index of the undominated row farthest from the plane through the ends of the front, towards the ideal.
+
+    Each axis is scaled to the front's own range, so in two dimensions the plane is the line between the two ends
+    (Das 1999); on a front without a bend an end is as good as any.
 
     Args:
         points: shape (n, d), n >= 1 with at least one finite row.
@@ -102,7 +105,7 @@ def knee(points: Points) -> int:
     best = points[index]
     low, span = best.min(axis=0), np.ptp(best, axis=0)
     scaled = (best - low) / np.where(span > 0, span, 1.0)
-    return int(index[np.argmin((scaled**2).sum(axis=1))])
+    return int(index[np.argmin(scaled.sum(axis=1))])
 
 
 def front(trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> list[Trial]:

@@ -90,7 +90,7 @@ class RayExecutor:
             for _ in range(workers.count):
                 self._start()
             ray.get(list(self._starting), timeout=READY_SECONDS)
-        except WorkerError:
+        except (WorkerError, KeyboardInterrupt):
             self.close()
             raise
         except Exception as error:

@@ -59,6 +59,10 @@ def test_knee_is_the_bend_of_an_l():
     assert knee(np.array([[0.0, 1.0], [0.1, 0.1], [1.0, 0.0], [2.0, 2.0]])) == 1
 
 
+def test_a_point_below_the_line_between_the_ends_is_no_knee():
+    assert knee(np.array([[0.0, 1.0], [0.7, 0.6], [1.0, 0.0]])) != 1
+
+
 def test_knee_does_not_depend_on_the_units():
     points = np.array([[0.0, 1.0], [0.2, 0.1], [1.0, 0.0]])
     assert knee(points) == knee(points * [1e6, 1e-3]) == 1
