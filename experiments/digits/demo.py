@@ -1,7 +1,7 @@
 """The main job from one end to the other, with the commands a user would type. ``make demo`` runs it.
 
 Measures the uniform grid, extends the study with a joint search that is told all of it, compares the two fronts,
-exports the smallest thoroughly repaired model that is as accurate as the original on the search split, and lets a
+exports the smallest thoroughly repaired model within half a point of the original on the search split, and lets a
 fresh process prove it. Ends with 1 when a promise of the README does not hold.
 """
 
@@ -56,11 +56,11 @@ def main() -> int:
     command(f"check {study_file}")
     command(f"search {study_file}")
     grid = len(automc.open_study("digits", STORAGE).records())
-    command(f"extend digits --trials +52 --proposer tpe --storage {STORAGE}")
+    command(f"extend digits --trials +52 --proposer nsga2 --storage {STORAGE}")
     command(f"pareto digits --storage {STORAGE} --plot {OUT / 'front.png'}")
     study = automc.open_study("digits", STORAGE)
     kept = compare(study, grid)
-    rule = f"rung == 1 and top1 >= {study.baseline['top1']}"
+    rule = f"rung == 1 and top1 >= {study.baseline['top1'] - POINT / 2:.4f}"
     pick = study.picked(rule).number
     command(f"trial digits/{pick} --storage {STORAGE}")
     command(f"export digits/{pick} -o {OUT / 'digits'} --storage {STORAGE}")
