@@ -53,10 +53,9 @@ def main() -> int:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     study_file = HERE / "study.yaml"
-    command(f"check {study_file}")
     command(f"search {study_file}")
     grid = len(automc.open_study("digits", STORAGE).records())
-    command(f"extend digits --trials +52 --proposer nsga2 --storage {STORAGE}")
+    command(f"extend digits --trials +46 --proposer nsga2 --storage {STORAGE}")
     command(f"pareto digits --storage {STORAGE} --plot {OUT / 'front.png'}")
     study = automc.open_study("digits", STORAGE)
     kept = compare(study, grid)
