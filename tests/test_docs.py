@@ -114,6 +114,10 @@ def test_the_settings_of_an_operator_stand_below_it() -> None:
     assert found == {name: list(operator.settings) for name, operator in OPERATORS.items()}
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "<!--" not in README
+
+
 @pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "search_spaces/README.md"])
 def test_links_lead_somewhere(path: str) -> None:
     file = ROOT / path
