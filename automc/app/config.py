@@ -34,13 +34,21 @@ class StudyFile:
     Attributes:
         storage: URL or path of the trial database.
         path: the study file. Paths in ``spec`` are as seen from the current folder.
-        rule_nodes: where the rules of the space were written, for messages.
+        rule_nodes, root: where the rules of the space, and everything else, were written, for messages.
     """
 
     spec: StudySpec
     storage: str
     path: Path
     rule_nodes: tuple[Node, ...] = field(default=(), compare=False, repr=False)
+    root: Node | None = field(default=None, compare=False, repr=False)
+
+    def placed(self, message: str) -> str:
+        """A message that begins with a key path (``proposer.settings.anchors: ...``), behind the place of that key."""
+        if self.root is None or message.startswith(str(self.path)):
+            return message
+        keys = message.replace(":", " ").split(" ", 1)[0].split(".")
+        return f"{self.root.deepest(*keys).place}: {message}"
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
@@ -95,7 +103,7 @@ def _checked(root: Node, path: Path) -> StudyFile:
     if isinstance(root.value, dict) and "space" in root.value:
         _open_space(root.value["space"], path)
     spec, storage, space = study(root, path)
-    return StudyFile(spec, storage, path, space.nodes)
+    return StudyFile(spec, storage, path, space.nodes, root)
 
 
 def _load(path: Path, source: int, mistakes: Mistakes) -> Node:

@@ -156,8 +156,7 @@ def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Se
         space = check_space(study_file, evaluator.table)
         built(study_file.spec, space)
     except SpecError as error:
-        place = str(study_file.path)
-        raise error if str(error).startswith(place) else SpecError(f"{place}: {error}") from error
+        raise SpecError(study_file.placed(str(error))) from error
     return evaluator, space
 
 

@@ -210,11 +210,12 @@ def _recipe(settings: Mapping[str, Any]) -> Recipe:
     for key, value in settings.items():
         if key not in known:
             raise SpecError(
-                f"evaluator network: unknown setting {key!r}{nearest(key, known)} (it has: {', '.join(known)})"
+                f"evaluator.settings.{key}: network has no such setting "
+                f"(it has: {', '.join(known)}){nearest(key, known)}"
             )
         right = (int, float) if known[key] is float else known[key]
         if isinstance(value, bool) or not isinstance(value, right):
-            raise SpecError(f"evaluator network: {key} must be {known[key].__name__}, not {value!r}")
+            raise SpecError(f"evaluator.settings.{key}: must be {known[key].__name__}, not {value!r}")
     return Recipe(**settings)
 
 

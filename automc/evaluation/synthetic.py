@@ -224,7 +224,10 @@ def prepare_synthetic(spec: StudySpec) -> SyntheticEvaluator:
     known = [field.name for field in fields(SyntheticSettings)]
     for key in settings:
         if key not in known:
-            raise SpecError(f"evaluator synthetic: unknown setting {key!r}{nearest(key, known)} (it has: {known})")
+            raise SpecError(
+                f"evaluator.settings.{key}: synthetic has no such setting "
+                f"(it has: {', '.join(known)}){nearest(key, known)}"
+            )
     made = SyntheticSettings(**settings)
     _require(isinstance(made.layers, int) and made.layers >= 2, "layers", "a whole number of at least 2", made.layers)
     _require(isinstance(made.seed, int), "seed", "a whole number", made.seed)

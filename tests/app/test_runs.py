@@ -5,13 +5,14 @@ import os
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import automc
 from automc.app import runs
-from automc.app.config import study_from
+from automc.app.config import read_study, study_from
 from automc.core.metrics import losses
 from automc.core.pareto import front
 from automc.core.search import Ending
@@ -246,3 +247,24 @@ def test_check_writes_nothing_and_measures(storage):
     assert checked.seconds_per_evaluation > 0
     assert len(checked.space) == 9
     assert losses(checked.spec.objectives, checked.baseline)[0] == -checked.baseline["top1"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("proposer: {name: tpe, settings: {anchor: 3}}", "did you mean 'anchors'?"),
+        ("proposer: {name: tpe, settings: {startup: x}}", "proposer.settings.startup: must be a whole number, not 'x'"),
+        ("stopper: {name: median, settings: {grce: 1}}", "did you mean 'grace'?"),
+        ("evaluator: {name: synthetic, settings: {layer: 3}}", "did you mean 'layers'?"),
+        ("evaluator: {name: network, settings: {learnin_rate: 3}}", "did you mean 'learning_rate'?"),
+    ],
+)
+def test_a_wrong_setting_of_a_part_names_its_line(tmp_path, monkeypatch, line, said):
+    monkeypatch.chdir(tmp_path)
+    head = "model: digits_net\ndata: digits\nspace: joint\nobjectives: {top1: maximize}\n"
+    (tmp_path / "s.yaml").write_text(head + line + "\n")
+    with pytest.raises(SpecError) as caught:
+        runs.start(read_study(Path("s.yaml")))
+    assert str(caught.value).startswith("s.yaml:5: " + line.partition(":")[0] + ".settings.")
+    assert said in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.yaml"]

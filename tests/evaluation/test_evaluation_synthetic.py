@@ -154,7 +154,7 @@ def test_an_unknown_layer_is_an_error_with_the_nearest_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": 3}, "unknown setting 'layer', did you mean 'layers'"),
+        ({"layer": 3}, "synthetic has no such setting .*did you mean 'layers'"),
         ({"layers": 1}, "layers must be a whole number of at least 2, not 1"),
         ({"noise": -1}, "noise must be a number of at least 0, not -1"),
         ({"hang": 2}, r"hang must be a share in \[0, 1\], not 2"),
