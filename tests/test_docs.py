@@ -144,4 +144,4 @@ def test_the_readme_s_python_compiles_and_uses_what_is_there() -> None:
 def test_the_readme_s_commands_parse() -> None:
     for line in re.findall(r"^automc (.+)$", README, re.MULTILINE):
         name, *words = line.split("#")[0].split()
-        COMMANDS[name].make_context(name, words)
+        assert COMMANDS[name].make_context(name, words).info_name == name
