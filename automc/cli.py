@@ -249,13 +249,14 @@ def profile(
     arguments: o.Arguments = None,
     as_json: o.Json = False,
 ) -> None:
-    """Show a model's layers, their cost and groups."""
-    from automc.app import report, runs
+    """Show a model's layers, their cost, groups and blocks."""
+    from automc.app import runs
+    from automc.app.space_report import layers_text
     from automc.core.study import ModelSpec
 
     spec = ModelSpec(model, o.settings(arguments), str(weights) if weights else None)
     layers = runs.profile(spec, o.shape(shape))
-    _show(as_json, layers.to_data(), lambda: report.layers_text(layers))
+    _show(as_json, layers.to_data(), lambda: layers_text(layers))
 
 
 def _check(file: Path, changes: list[str], as_json: bool) -> None:

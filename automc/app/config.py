@@ -94,7 +94,7 @@ def check_space(study: StudyFile, table: LayerTable) -> SearchSpace:
             mistakes.add(*place, problem)
     mistakes.raise_all()
     try:
-        return resolve(rules, study.spec.order, table, OPERATORS)
+        return resolve(rules, study.spec.order, table, OPERATORS, study.spec.orders)
     except SpecError as error:
         raise SpecError(f"{study.path}: space: {error}") from error
 
@@ -125,9 +125,13 @@ def _open_space(node: Node, study_path: Path) -> None:
 def _absent_name(rule: Rule, table: LayerTable) -> str:
     """A layer that is named in full and does not exist: most likely a slip, even when other globs match."""
     names = [layer.name for layer in table.layers]
+    what = "layer"
+    if OPERATORS[rule.operator].scope == "block":
+        what = "block or layer"
+        names = [block.name for block in table.blocks] + names
     for glob in rule.layers + rule.exclude:
         if not any(mark in glob for mark in "*?[") and not any(fnmatchcase(name, glob) for name in names):
-            return f"{rule.operator}: the model has no layer {glob!r}{nearest(glob, names) or _some(names)}"
+            return f"{rule.operator}: the model has no {what} {glob!r}{nearest(glob, names) or _some(names)}"
     return ""
 
 

@@ -8,7 +8,7 @@ from automc.app.places import Node
 from automc.app.readers import Fields, Reader, items, number, refused
 from automc.core.policy import Value
 from automc.core.rules import nearest
-from automc.core.space import Choice, Domain, Real, Setting
+from automc.core.space import Choice, Domain, Real, Setting, written
 from automc.errors import SpecError
 
 
@@ -43,14 +43,16 @@ def suggested(setting: Setting) -> Domain:
 
 
 def describe(legal: Domain) -> str:
-    """``1..8 or 32`` for whole numbers, else the values themselves; ``0..0.99`` for a range."""
+    """``1..8 or 32`` for whole numbers in a row, else the values themselves; ``0..0.99`` for a range."""
     if isinstance(legal, Real):
         return f"{legal.low:g}..{legal.high:g}"
     if not all(type(option) is int for option in legal.options):
-        return ", ".join(str(option) for option in legal.options)
+        return ", ".join(written(option) for option in legal.options)
     runs: list[list[Value]] = [[legal.options[0]]]
     for left, right in pairwise(legal.options):
         runs[-1].append(right) if right == int(left) + 1 else runs.append([right])
+    if all(len(run) < 3 for run in runs):
+        return ", ".join(str(option) for option in legal.options)
     return " or ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 

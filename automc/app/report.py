@@ -1,20 +1,20 @@
-"""What the commands print: layer tables, spaces, studies and trials as text, and the same as plain data."""
+"""What the commands print: checks, studies, trials and proofs as text, and the same as plain data."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automc.app.charts import Chart, scatter
 from automc.app.frames import frame_text
 from automc.app.live import clock
+from automc.app.space_report import block_rows, group_rows, layer_rows, layers_text, space_data, space_text
 from automc.app.tables import cell, pairs, table
 from automc.core.layers import Layer, LayerTable
 from automc.core.metrics import METRICS
+from automc.core.order import SITE as ORDER_SITE
 from automc.core.policy import Value
-from automc.core.space import SearchSpace
 from automc.core.study import StudySpec
 from automc.core.trial import REASONS, Trial
 from automc.operators import OPERATORS
@@ -25,77 +25,6 @@ if TYPE_CHECKING:
     from automc.app.runs import Checked
     from automc.app.study import Study
     from automc.export.proof import Proof
-
-
-def layer_rows(layers: LayerTable) -> list[dict[str, Any]]:
-    """One row a layer: shape, cost and its share of the network's, coupled group, why it cannot be pruned."""
-    params, macs = max(layers.params, 1), max(layers.macs, 1)
-    return [
-        {
-            "layer": layer.name,
-            "kind": layer.kind,
-            "in": layer.in_channels,
-            "out": layer.out_channels,
-            "kernel": layer.kernel or "-",
-            "params": layer.params,
-            "params %": f"{layer.params / params:.1%}",
-            "macs": layer.macs,
-            "macs %": f"{layer.macs / macs:.1%}",
-            "group": layer.group or "-",
-            "not prunable": layer.reason,
-        }
-        for layer in layers.layers
-    ]
-
-
-def group_rows(layers: LayerTable) -> list[dict[str, Any]]:
-    """One row a group of layers that lose channels together."""
-    return [
-        {
-            "group": group.name,
-            "channels": group.channels,
-            "producers": " ".join(group.producers),
-            "consumers": " ".join(group.consumers),
-        }
-        for group in layers.groups
-    ]
-
-
-def layers_text(layers: LayerTable) -> str:
-    """The layer table and its groups."""
-    shape = "x".join(str(size) for size in layers.input_shape)
-    head = f"{len(layers.layers)} layers, {layers.params:,} parameters, {layers.macs:,} MACs for one {shape} input"
-    groups = table(group_rows(layers)) if layers.groups else "(no group of channels can be pruned)"
-    return f"{head}\n\n{table(layer_rows(layers))}\n\n{groups}"
-
-
-def space_data(space: SearchSpace) -> dict[str, Any]:
-    """How large a space is: ``log10_size`` counts the decisions that are not continuous."""
-    discrete = [d.domain.size for d in space.decisions if math.isfinite(d.domain.size)]
-    return {
-        "decisions": len(space),
-        "continuous": len(space) - len(discrete),
-        "log10_size": sum(math.log10(size) for size in discrete),
-        "fixed": len(space.fixed),
-        "order": list(space.order),
-        "domains": _domain_rows(space),
-    }
-
-
-def _domain_rows(space: SearchSpace) -> list[dict[str, Any]]:
-    counts: dict[tuple[str, str, str], int] = {}
-    for decision in space.decisions:
-        key = (decision.site.operator, decision.site.setting, str(decision.domain))
-        counts[key] = counts.get(key, 0) + 1
-    return [{"operator": o, "setting": s, "domain": d, "decisions": n} for (o, s, d), n in counts.items()]
-
-
-def space_text(space: SearchSpace) -> str:
-    """The domains of a space and its size."""
-    data = space_data(space)
-    extra = f", and {data['continuous']} continuous decisions beside them" if data["continuous"] else ""
-    size = f"{data['decisions']} decisions, {data['fixed']} fixed; 10^{data['log10_size']:.1f} policies{extra}"
-    return f"{table(data['domains'])}\n\n{size}\noperators are applied in the order {', '.join(space.order)}"
 
 
 def trial_columns(spec: StudySpec, known: Sequence[str], asked: str = "") -> list[str]:
@@ -135,7 +64,11 @@ def trial_text(trial: Trial, layers: LayerTable, baseline: Mapping[str, float]) 
     parts = [pairs({key: value for key, value in head.items() if value is not None})]
     if data["metrics"]:
         parts.append(metrics_text(data["metrics"], baseline))
-    whole = {f"{site.operator} {site.setting}": v for site, v in trial.policy.items() if site.layer == "*"}
+    whole = {
+        "order" if site == ORDER_SITE else f"{site.operator} {site.setting}": value
+        for site, value in trial.policy.items()
+        if site.layer == "*"
+    }
     if whole:
         parts.append(pairs(whole))
     parts.append(table(policy_rows(trial, layers)))
@@ -158,11 +91,13 @@ def policy_rows(trial: Trial, layers: LayerTable) -> list[dict[str, Any]]:
     """
     realized = trial.measurement.realized if trial.measurement else {}
     groups = {name: group.name for group in layers.groups for name in group.producers}
+    blocks = {name: block.name for block in layers.blocks for name in block.layers}
     rows: list[dict[str, Any]] = []
     columns: dict[str, None] = {}
     for layer in layers.layers:
         group = groups.get(layer.name, "")
-        asked, real = _asked(trial, layer, group), _real(realized, layer, group)
+        asked = _asked(trial, {"layer": layer.name, "group": group, "block": blocks.get(layer.name, "")})
+        real = _real(realized, layer, group)
         rows.append({"layer": layer.name, "kind": layer.kind, "group": group or "-", **asked})
         rows[-1] |= {f"real {name}": value for name, value in real.items()}
         columns |= dict.fromkeys(["layer", "kind", "group", *asked])
@@ -170,18 +105,18 @@ def policy_rows(trial: Trial, layers: LayerTable) -> list[dict[str, Any]]:
     return [{name: row.get(name) for name in columns} for row in rows]
 
 
-def _asked(trial: Trial, layer: Layer, group: str) -> dict[str, Value]:
-    sites = {"layer": layer.name, "group": group, "network": ""}
+def _asked(trial: Trial, sites: Mapping[str, str]) -> dict[str, Value]:
+    """What the policy asks of a layer, given the names under which each scope knows it."""
     found: dict[str, Value] = {}
     for name, operator in OPERATORS.items():
-        found |= trial.policy.settings(name).get(sites[operator.scope], {})
+        found |= trial.policy.settings(name).get(sites.get(operator.scope, ""), {})
     return found
 
 
 def _real(realized: Mapping[str, Any], layer: Layer, group: str) -> dict[str, Any]:
     """The facts about a layer. A group is named after its first producer, and what is said under that name of
-    bits concerns that layer alone; the rest holds for all producers of the group."""
-    alone = {name for operator in OPERATORS.values() if operator.scope == "layer" for name in operator.settings}
+    bits, or of the block it lies in, concerns that layer alone; the rest holds for all producers of the group."""
+    alone = {name for known in OPERATORS.values() if known.scope in ("layer", "block") for name in known.settings}
     shared = {name: value for name, value in realized.get(group, {}).items() if name not in alone}
     return {**shared, **realized.get(layer.name, {})}
 
@@ -192,6 +127,7 @@ def check_data(checked: Checked) -> dict[str, Any]:
         "study": checked.spec.name,
         "layers": layer_rows(checked.table),
         "groups": group_rows(checked.table),
+        "blocks": block_rows(checked.table),
         "space": space_data(checked.space),
         "baseline": checked.baseline,
         "cost": _cost(checked),

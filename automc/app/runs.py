@@ -184,10 +184,11 @@ def profile(model: ModelSpec, input_shape: tuple[int, ...] | None = None) -> Lay
 
     from automc.evaluation.entries import ZOO
     from automc.evaluation.zoo import load_model
+    from automc.operators.canonical import canonical
     from automc.operators.layers import trace
 
     network = load_model(model)
     shape = input_shape or (ZOO[model.name].input_shape if model.name in ZOO else None)
     if shape is None:
         raise SpecError(f"profile {model.name}: give the shape of one input, such as --input 3,32,32")
-    return trace(network, torch.zeros(2, *shape)).table
+    return trace(canonical(network), torch.zeros(2, *shape)).table

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from automc.app.domains import domain, suggested
 from automc.app.places import Node
 from automc.app.readers import Fields, Reader, integer, items, many, show, text, unknown, word
+from automc.core.order import Order, choice_fault, fault
 from automc.core.rules import Rule
 from automc.core.space import Domain, OperatorInfo
 from automc.core.study import Rung
@@ -23,11 +24,12 @@ _FARTHEST = 100_000
 
 @dataclass(frozen=True)
 class Space:
-    """A space as it was written; ``nodes`` say where its rules are."""
+    """A space as it was written; ``nodes`` say where its rules are, ``orders`` what to choose the order from."""
 
     rules: tuple[Rule, ...] = ()
-    order: tuple[str, ...] = ORDER
+    order: Order = ORDER
     nodes: tuple[Node, ...] = ()
+    orders: tuple[Order, ...] = ()
 
 
 def space(node: Node) -> Space:
@@ -44,15 +46,14 @@ def space(node: Node) -> Space:
     fields = Fields(node, SPACE_KEYS)
     nodes: list[Node] = fields.need("rules", _rule_nodes, [], "[{operator: prune}]")
     rules = tuple(rule for item in nodes for rule in item.attempt(_rule))
-    order = fields.get("order", _order, ORDER)
+    orders: tuple[Order, ...] = fields.get("order", _orders, (ORDER,))
     if len(node.mistakes.found) > before:
-        return Space(order=order)
-    missing = [rule.operator for rule in rules if rule.operator not in order]
-    if missing:
-        fields["order"].complain(f"{missing[0]} is missing, though a rule uses it")
-    if not any(domain.size > 1 for rule in rules for domain in rule.settings.values()):
+        return Space(order=orders[0] if orders else ORDER)
+    if problem := choice_fault(orders, [rule.operator for rule in rules]):
+        fields["order"].complain(problem)
+    if len(orders) == 1 and not any(domain.size > 1 for rule in rules for domain in rule.settings.values()):
         node.complain("leaves nothing to decide: every setting is fixed")
-    return Space(rules, order, tuple(nodes))
+    return Space(rules, orders[0], tuple(nodes), orders if len(orders) > 1 else ())
 
 
 def check_training(found: Space, rungs: Sequence[Rung]) -> None:
@@ -70,12 +71,19 @@ def _rule_nodes(node: Node) -> list[Node]:
     return items(node, "list of rules")
 
 
-def _order(node: Node) -> tuple[str, ...]:
+def _orders(node: Node) -> tuple[Order, ...]:
+    """One order, or a list of orders to choose from."""
+    if isinstance(node.value, list) and any(isinstance(item.value, list) for item in node.value):
+        return tuple(order for item in items(node) for order in item.attempt(_order))
+    return (_order(node),)
+
+
+def _order(node: Node) -> Order:
     before = len(node.mistakes.found)
     names = many(word(OPERATORS, "operator"))(node)
-    twice = [name for name in names if names.count(name) > 1]
-    if twice and len(node.mistakes.found) == before:
-        raise SpecError(f"names {twice[0]} twice")
+    problem = fault(names, OPERATORS) if len(node.mistakes.found) == before else ""
+    if problem:
+        raise SpecError(problem)
     return names
 
 

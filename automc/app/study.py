@@ -87,7 +87,7 @@ class Study:
             SpecError: it is not the space the study began with.
         """
         spec = self.spec
-        space = resolve(spec.rules, spec.order, self.evaluator.table, OPERATORS)
+        space = resolve(spec.rules, spec.order, self.evaluator.table, OPERATORS, spec.orders)
         if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
             raise SpecError(
                 f"study {self.name!r}: model or operators give another space than when it began; start a new study"

@@ -54,6 +54,7 @@ def _sections(fields: Fields, path: Path) -> tuple[StudySpec, str, Space]:
         data=fields.need("data", part(catalog.DATA_SETS, "data set", folder), Part(""), "digits"),
         rules=found.rules,
         order=found.order,
+        orders=found.orders,
         objectives=fields.need("objectives", _objectives, (), "{top1: maximize, size_bytes: minimize}"),
         constraints=fields.get("constraints", _constraints, ()),
         proposer=fields.get("proposer", part(catalog.PROPOSERS, "proposer"), Part("tpe")),

@@ -16,8 +16,8 @@ model: model.py:build
 #   data: {name: npz, settings: {path: data.npz}}
 data: digits
 
-# What the search may change: a bundled space (prune, bits, joint, kd, joint_kd, hardware), a YAML file of your own,
-# or the rules themselves:
+# What the search may change: a bundled space (prune, bits, joint, kd, joint_kd, hardware, low_rank, sparse,
+# everything), a YAML file of your own, or the rules themselves:
 #   space:
 #     rules:
 #       - operator: prune                  # every group of coupled channels

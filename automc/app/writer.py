@@ -31,7 +31,7 @@ def to_yaml(spec: StudySpec, storage: str = "", folder: Path = Path()) -> str:
         "name": spec.name,
         "model": _model(spec.model, folder),
         "data": _data(spec.data, folder),
-        "space": {"order": list(spec.order), "rules": [_rule(rule) for rule in spec.rules]},
+        "space": {"order": spec.orders or spec.order, "rules": [_rule(rule) for rule in spec.rules]},
         "objectives": {objective.metric: objective.direction for objective in spec.objectives},
         "constraints": [str(constraint) for constraint in spec.constraints],
         "proposer": _part(spec.proposer),

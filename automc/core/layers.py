@@ -53,8 +53,23 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A residual module that can be taken out whole, so that its input is passed on.
+
+    Attributes:
+        name: dotted module name. layers: those inside it, in execution order.
+        params: all its parameters. macs: multiply-accumulates of its layers for one input.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
 class LayerTable:
-    """All layers in execution order, and their coupled groups.
+    """All layers in execution order, their coupled groups, and the blocks that can be dropped.
 
     ``input_shape`` is the shape of one input without the batch axis.
     """
@@ -63,6 +78,7 @@ class LayerTable:
     groups: tuple[Group, ...]
     input_shape: tuple[int, ...] = ()
     sensitivities: Mapping[str, float] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
 
     def layer(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)
@@ -87,7 +103,8 @@ class LayerTable:
         """The table that ``to_data`` wrote, also after a trip through JSON."""
         layers = tuple(Layer(**_tuples(row)) for row in data["layers"])
         groups = tuple(Group(**_tuples(row)) for row in data["groups"])
-        return cls(layers, groups, tuple(data["input_shape"]), dict(data["sensitivities"]))
+        blocks = tuple(Block(**_tuples(row)) for row in data.get("blocks", ()))  # older tables have none
+        return cls(layers, groups, tuple(data["input_shape"]), dict(data["sensitivities"]), blocks)
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,10 +119,15 @@ class Choice:
         return list(self.options)
 
     def __str__(self) -> str:
-        return "{" + ", ".join(str(v) for v in self.options) + "}"
+        return "{" + ", ".join(written(v) for v in self.options) + "}"
 
 
 Domain = Real | Choice
+
+
+def written(value: Value) -> str:
+    """A value as a space is written: true and false as YAML has them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _bin(u: float, count: int) -> int:
@@ -139,6 +144,8 @@ class Setting:
         doc: one line, with unit.
         needs_training: it has no effect on a rung without training.
         suggested: the domain a space gets when it does not say.
+        spread: of settings that are true or false: a uniform policy has it true at a share of the sites, evenly
+            spread, because true everywhere would leave little of the network.
     """
 
     legal: Domain
@@ -146,6 +153,7 @@ class Setting:
     doc: str
     needs_training: bool = False
     suggested: Domain | None = None
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,10 +161,11 @@ class OperatorInfo:
     """What the search may know of an operator.
 
     Attributes:
-        scope: ``layer``, ``group`` or ``network``: what a site of this operator names.
+        scope: ``layer``, ``group``, ``block`` or ``network``: what a site of this operator names.
         kinds: layer kinds it can change; empty for all.
         settings: by name.
         implementation: ``module:attribute``, imported when it is used.
+        before: operators that must come later in every order.
     """
 
     name: str
@@ -165,15 +174,17 @@ class OperatorInfo:
     settings: Mapping[str, Setting]
     implementation: str
     doc: str
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One coordinate of the search."""
+    """One coordinate of the search; ``needs_training`` and ``spread`` as its setting says (Setting)."""
 
     site: Site
     domain: Domain
     needs_training: bool = False
+    spread: bool = False
 
 
 @dataclass(frozen=True)

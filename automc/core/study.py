@@ -75,7 +75,11 @@ class Workers:
 
 @dataclass(frozen=True)
 class StudySpec:
-    """A study. ``first_trial`` is where its latest revision begins (0, or more after an extension)."""
+    """A study. ``first_trial`` is where its latest revision begins (0, or more after an extension).
+
+    ``orders`` are the orders to choose from, where the order of the operators is a decision; ``order`` is then the
+    first of them.
+    """
 
     name: str
     model: ModelSpec
@@ -93,6 +97,7 @@ class StudySpec:
     seed: int = 0
     revision: int = 0
     first_trial: int = 0
+    orders: tuple[tuple[str, ...], ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Plain lists, numbers and text, as JSON can carry them."""
@@ -112,6 +117,7 @@ class StudySpec:
                 **{key: Part(**data[key]) for key in ("data", "proposer", "stopper", "evaluator")},
                 "rules": tuple(Rule.from_data(rule) for rule in data["rules"]),
                 "order": tuple(data["order"]),
+                "orders": tuple(tuple(order) for order in data.get("orders", ())),
                 "objectives": tuple(Objective(m, d) for m, d in data["objectives"].items()),
                 "constraints": tuple(Constraint.parse(text) for text in data["constraints"]),
                 "rungs": tuple(Rung(**rung) for rung in data["rungs"]),

@@ -22,6 +22,7 @@ from automc.core.rules import nearest
 from automc.core.study import Rung, StudySpec
 from automc.errors import ModelError, NotFinite, SpecError
 from automc.evaluation import timing
+from automc.evaluation.building import Builder
 from automc.evaluation.data import load_data
 from automc.evaluation.factories import one_line, ship_user_modules
 from automc.evaluation.finetune import Recipe, Repair
@@ -30,9 +31,9 @@ from automc.evaluation.task import Classification
 from automc.evaluation.zoo import load_model
 from automc.export import packed
 from automc.measure.cost import costs
-from automc.operators.base import Compression, compress
+from automc.operators.base import Compression
+from automc.operators.canonical import canonical
 from automc.operators.layers import Trace, trace
-from automc.operators.recalibrate import recalibrate
 
 BATCH = 100
 """Inputs measured at a time: on a CPU, 50 to 100 is faster than 1,000."""
@@ -68,7 +69,7 @@ class NetworkEvaluator:
 
     def __init__(self, teacher: nn.Module, data: Data, repair: Repair, plan: Plan) -> None:
         self.data = data
-        self._teacher = teacher
+        self._teacher = teacher = canonical(teacher)
         self._repair = repair
         self._plan = plan
         with _one_thread():
@@ -76,6 +77,8 @@ class NetworkEvaluator:
             self.example = self._calibration[:2]
             self._try(teacher)
             self._trace: Trace = trace(teacher, self.example)
+            targets = data.split("calibration").targets
+            self._builder = Builder(teacher, self._trace, self._calibration, targets, repair)
             self._answers: dict[str, Tensor] = {}
             self._original_onnx = timing.onnx_bytes(teacher, self.example) if plan.latency else b""
             self.baseline: dict[str, float] = {}
@@ -135,17 +138,8 @@ class NetworkEvaluator:
         return tuple(self.example.shape[1:])
 
     def _built(self, policy: Policy, rung: int, monitor: Monitor) -> Compression:
-        state = compress(
-            Compression(self._teacher, self._teacher, self._trace, self._calibration), policy, self._plan.order
-        )
-        if state.stale:
-            recalibrate(state.model, self._calibration)
         steps = self._plan.rungs[rung].steps
-        if policy and steps:
-            self._repair(state.model, self._teacher, state.losses, steps, self._seed(policy, rung), monitor)
-            # The running statistics lag behind the last steps and have seen augmented inputs.
-            recalibrate(state.model, self._calibration)
-        return state
+        return self._builder(policy, self._plan.order, steps, self._seed(policy, rung), monitor)
 
     def _seed(self, policy: Policy, rung: int) -> int:
         text = f"{self._plan.seed} {rung} {policy.fingerprint}"

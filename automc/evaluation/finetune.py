@@ -6,7 +6,7 @@ One recipe for every method, so that searches differ by what they propose and by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from automc.core.ports import Monitor
 from automc.errors import NotFinite, SpecError
 from automc.evaluation.augment import augmentation
+from automc.evaluation.lesson import Learning, Lesson, learning
 from automc.evaluation.splits import Data
 from automc.evaluation.task import Task
-from automc.operators.base import LossTerm
+from automc.operators import live
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,13 @@ class Repair:
     task: Task
     recipe: Recipe
 
-    def __call__(
-        self, model: nn.Module, teacher: nn.Module, terms: Sequence[LossTerm], steps: int, seed: int, monitor: Monitor
-    ) -> bool:
+    def __call__(self, model: nn.Module, lesson: Lesson, steps: int, seed: int, monitor: Monitor) -> bool:
         """Train ``model`` in place on the train split; it is left in eval mode.
 
         The same arguments give the same weights, whoever runs it.
 
         Args:
-            terms: each turns the loss so far into the next one; the teacher runs only when there are any.
-            seed: of the batches, the augmentation and dropout.
+            lesson: the teacher and the terms of the loss. seed: of the batches, the augmentation and dropout.
             monitor: told (step, loss on the first search inputs) during the repair, not at its end.
 
         Returns:
@@ -91,43 +89,37 @@ class Repair:
             NotFinite: the loss became NaN or infinite.
         """
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), learning(lesson, model) as course:
                 torch.manual_seed(seed)
-                return self._train(model.train(), teacher, terms, steps, monitor)
+                return self._train(model.train(), course, steps, monitor)
         finally:
             model.eval()
 
-    def _train(
-        self, model: nn.Module, teacher: nn.Module, terms: Sequence[LossTerm], steps: int, monitor: Monitor
-    ) -> bool:
+    def _train(self, model: nn.Module, course: Learning, steps: int, monitor: Monitor) -> bool:
         optimizer = _optimizer(model, self.recipe)
         every = max(math.ceil(steps / (self.recipe.reports + 1)), 1)
-        for step, (inputs, targets) in zip(range(steps), self._batches(), strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.rate(step, steps)
-            loss = self._loss(model, teacher, terms, inputs, targets)
+        for step, batch in zip(range(steps), self._batches(), strict=False):
+            live.advance(model, step / steps)
+            loss = self._loss(course, *batch)
             if not math.isfinite(loss.item()):
                 raise NotFinite(f"repair: the loss became {loss.item()} at step {step + 1} of {steps}")
+            if step == 0:
+                optimizer.add_param_group({"params": list(course.adapters.parameters()), "weight_decay": 0.0})
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate(step, steps)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip)
+            for trained in (model, course.adapters):  # apart: adapters must not shrink the network's steps
+                nn.utils.clip_grad_norm_(list(trained.parameters()), self.recipe.clip)
             optimizer.step()
+            course.follow()
             done = step + 1
             if done % every == 0 and done < steps and not monitor(done, self._watched(model)):
                 return False
         return True
 
-    def _loss(
-        self, model: nn.Module, teacher: nn.Module, terms: Sequence[LossTerm], inputs: Tensor, targets: Tensor
-    ) -> Tensor:
-        student = model(inputs)
-        loss = self.task.loss(student, targets)
-        if terms:
-            with torch.no_grad():
-                wanted = teacher(inputs)
-            for term in terms:
-                loss = term(student, wanted, targets, loss)
-        return loss
+    def _loss(self, course: Learning, inputs: Tensor, targets: Tensor) -> Tensor:
+        return course.loss(inputs, lambda outputs: self.task.loss(outputs, targets))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Endless shuffled batches, augmented and normalised; a shorter last batch is left out."""

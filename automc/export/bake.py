@@ -1,4 +1,4 @@
-"""Bake a network for export: batch norms folded away, quantized layers frozen, eval mode."""
+"""Bake a network for export: batch norms folded away, live layers frozen, eval mode."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from automc.core.stored import Stored
 from automc.errors import ModelError
-from automc.export.codes import Codes, along_rows, is_frozen, is_quantized
+from automc.export.live_layers import finish, is_live, stored_tensors
+from automc.export.outputs import named_outputs
 
 TOLERANCE = 1e-4
 """Largest difference a fold may make, over the largest output: float32 summed in another order stays below 1e-5."""
@@ -23,10 +26,10 @@ _FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 @dataclass(frozen=True)
 class Baked:
-    """A baked network and, by layer name, the codes its quantized weights are made of."""
+    """A baked network and, by tensor name (``conv1.weight``), what a file holds of its compressed weights."""
 
     model: nn.Module
-    codes: Mapping[str, Codes]
+    stored: Mapping[str, Stored]
 
 
 class _Pair(NamedTuple):
@@ -40,39 +43,54 @@ def bake(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def fold(model: nn.Module, example: Tensor) -> Baked:
-    """A copy in eval mode with batch norms folded into the layers that feed them, and quantized layers frozen.
+    """A copy in eval mode with batch norms folded into the layers that feed them, and live layers frozen.
 
+    A frozen weight is ``Stored.dense()``: the very numbers that the live layer used, where no batch norm was folded.
     A batch norm is folded when its input is the very tensor a convolution or linear layer returned, both ran
     once, and the network's outputs on ``example`` and on noise like it stay the same (TOLERANCE). All others
     stay. That comparison is made with the quantizers of layer inputs off: a difference in the last bit may move
     a value by a whole step there.
 
     Args:
-        model: returns one tensor. Not changed.
+        model: returns tensors, alone or in tuples, lists and dicts. Not changed.
         example: normalised inputs, shape (n, ...), n >= 1.
 
     Raises:
-        ModelError: the network cannot be copied or run, or returns something other than one tensor.
+        ModelError: the network cannot be copied or run, returns something other than tensors, or does not use the
+            compressed weights of its live layers.
     """
     baked = _copy(model)
     probe = _probe(example)
     with torch.no_grad():
-        pairs, wanted = _watch(baked, probe)
-        codes = _apply(baked, pairs)
-        if not pairs or _same(_outputs(baked, probe), wanted):
-            return Baked(baked, codes)
-        return _one_by_one(model, probe, pairs, wanted)
+        wanted = _outputs(baked, probe)  # before any hook: torch has fast paths that hooks switch off
+        pairs = _watch(baked, probe)
+        stored = _apply(baked, pairs)
+        if not _same(_outputs(baked, probe), wanted):
+            baked, stored = _one_by_one(model, probe, pairs, wanted)
+        return Baked(baked, stored)
 
 
-def _one_by_one(model: nn.Module, probe: Tensor, pairs: Sequence[_Pair], wanted: Tensor) -> Baked:
+def _one_by_one(
+    model: nn.Module, probe: Tensor, pairs: Sequence[_Pair], wanted: Sequence[Tensor]
+) -> tuple[nn.Module, dict[str, Stored]]:
+    """Fold only the pairs that change nothing."""
     kept: list[_Pair] = []
+    baked, stored = _baked(model, kept)
+    if not _same(_outputs(baked, probe), wanted):
+        raise ModelError(
+            f"model {type(model).__name__}: its outputs change when compressed weights are frozen: it reads a layer's "
+            "parameters without calling the layer (as the fast path of nn.TransformerEncoderLayer does); call it"
+        )
     for pair in pairs:
-        trial = _copy(model)
-        _apply(trial, [*kept, pair])
+        trial, found = _baked(model, [*kept, pair])
         if _same(_outputs(trial, probe), wanted):
-            kept.append(pair)
+            kept, baked, stored = [*kept, pair], trial, found
+    return baked, stored
+
+
+def _baked(model: nn.Module, pairs: Sequence[_Pair]) -> tuple[nn.Module, dict[str, Stored]]:
     baked = _copy(model)
-    return Baked(baked, _apply(baked, kept))
+    return baked, _apply(baked, pairs)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -88,16 +106,19 @@ def one_line(error: BaseException) -> str:
 
 
 def _probe(example: Tensor) -> Tensor:
-    """One given input and one of noise with its mean and spread, so that an all-zero example still proves something."""
+    """One given input and one of noise with its mean and spread, so that an all-zero example still proves something.
+
+    Whole numbers may be places in a table, so of those only given ones are taken.
+    """
     if not example.dtype.is_floating_point:
-        return example[:1]
+        return example[:2]
     first = example[:1]
     spread = first.std() if first.numel() > 1 and float(first.std()) > 0 else torch.ones(())
     noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first.dtype)
     return torch.cat([first, noise * spread + first.mean()])
 
 
-def _outputs(model: nn.Module, probe: Tensor) -> Tensor:
+def _outputs(model: nn.Module, probe: Tensor) -> list[Tensor]:
     try:
         with _exact_inputs(model):
             outputs = model(probe)
@@ -105,9 +126,7 @@ def _outputs(model: nn.Module, probe: Tensor) -> Tensor:
         raise ModelError(
             f"model {type(model).__name__}: inputs of shape {tuple(probe.shape)}: {one_line(error)}"
         ) from error
-    if not isinstance(outputs, Tensor):
-        raise ModelError(f"model {type(model).__name__}: must return one tensor, not {type(outputs).__name__}")
-    return outputs
+    return list(named_outputs(outputs, model).values())
 
 
 @contextmanager
@@ -125,15 +144,23 @@ def _exact_inputs(model: nn.Module) -> Iterator[None]:
             layer.input_quantizer = quantizer
 
 
-def _same(outputs: Tensor, wanted: Tensor) -> bool:
+def _same(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+    return len(outputs) == len(wanted) and all(_near(a, b) for a, b in zip(outputs, wanted, strict=True))
+
+
+def _near(output: Tensor, wanted: Tensor) -> bool:
+    if not wanted.dtype.is_floating_point:
+        return torch.equal(output, wanted)
     largest = float(wanted.abs().nan_to_num(0.0, 0.0).max()) if wanted.numel() else 0.0
-    return outputs.shape == wanted.shape and torch.allclose(
-        outputs, wanted, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True
+    return output.shape == wanted.shape and torch.allclose(
+        output, wanted, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True
     )
 
 
-def _watch(model: nn.Module, probe: Tensor) -> tuple[list[_Pair], Tensor]:
-    """Run the network once: which batch norm read the untouched output of which layer, and the outputs."""
+def _watch(model: nn.Module, probe: Tensor) -> list[_Pair]:
+    """Run the network once: which batch norm read the untouched output of which layer."""
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return []
     made: dict[int, tuple[str, Tensor, int]] = {}
     read: list[_Pair] = []
     handles = []
@@ -152,12 +179,12 @@ def _watch(model: nn.Module, probe: Tensor) -> tuple[list[_Pair], Tensor]:
 
             handles.append(module.register_forward_pre_hook(before))
     try:
-        outputs = _outputs(model, probe)
+        _outputs(model, probe)
     finally:
         for handle in handles:
             handle.remove()
     layers = [name for name, _, _ in made.values()]
-    return [pair for pair in read if _foldable(model, pair, layers, read)], outputs
+    return [pair for pair in read if _foldable(model, pair, layers, read)]
 
 
 def _foldable(model: nn.Module, pair: _Pair, layers: Sequence[str], read: Sequence[_Pair]) -> bool:
@@ -171,38 +198,36 @@ def _foldable(model: nn.Module, pair: _Pair, layers: Sequence[str], read: Sequen
     return len(weight) == len(mean)
 
 
-def _apply(model: nn.Module, pairs: Sequence[_Pair]) -> dict[str, Codes]:
-    """Fold these pairs and freeze every quantized layer, in place; the codes by layer name."""
+def _apply(model: nn.Module, pairs: Sequence[_Pair]) -> dict[str, Stored]:
+    """Fold these pairs and freeze every live layer, in place; what a file holds of compressed weights, by name."""
     norms = {pair.layer: pair.norm for pair in pairs}
-    found: dict[str, Codes] = {}
+    found: dict[str, Stored] = {}
     for name, layer in list(model.named_modules()):
-        if name in norms or is_quantized(layer):
-            codes = _finish(layer, model.get_submodule(norms[name]) if name in norms else None)
-            if codes is not None:
-                found[name] = codes
+        if name in norms or is_live(layer):
+            stored = _finish(layer, model.get_submodule(norms[name]) if name in norms else None, name)
+            found |= {f"{name}.{own}" if name else own: weight for own, weight in stored.items()}
         if name in norms:
             model.set_submodule(norms[name], nn.Identity())
     return found
 
 
-def _finish(layer: Any, norm: Any) -> Codes | None:
-    """Give a layer its last weight and bias, with the batch norm behind it (or None) taken in."""
-    weight, bias = layer.weight.detach(), layer.bias
-    bias = None if bias is None else bias.detach()
-    codes = Codes.of(layer) if is_quantized(layer) and layer.weight_bits <= 8 and not is_frozen(layer) else None
+def _finish(layer: Any, norm: Any, name: str) -> dict[str, Stored]:
+    """Give a layer its last weights and bias, with the batch norm behind it (or None) taken in."""
+    stored = stored_tensors(layer, name)
+    last: dict[str, Tensor | None] = {}
     if norm is not None:
+        weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         factor, bias = _folded(bias, norm)
-        weight = (weight.double() * along_rows(factor, weight.dim())).to(weight.dtype)
-        bias = bias.to(weight.dtype)
-        codes = codes and codes.scaled(factor)
-    if codes is not None:
-        weight = codes.weight()
-    if is_quantized(layer):
-        layer.freeze(weight, bias)
-    else:
-        layer.weight = nn.Parameter(weight, requires_grad=False)
-        layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-    return codes
+        last["bias"] = bias.to(weight.dtype)
+        if "weight" in stored:
+            stored["weight"] = stored["weight"].scaled(factor.cpu().numpy())
+        else:
+            last["weight"] = (weight.double() * factor.view(-1, *[1] * (weight.dim() - 1))).to(weight.dtype)
+    for own, weight in stored.items():
+        dense = torch.from_numpy(np.ascontiguousarray(weight.dense()))
+        last[own] = dense.to(getattr(layer, own).device)
+    finish(layer, last)
+    return stored
 
 
 def _folded(bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def write_bundle(
     Raises:
         SpecError: the folder holds something else or cannot be written, or an argument breaks a rule above.
         ModelError: a network cannot be written.
-        ProofError: a quantized weight is not in the ONNX file bit by bit.
+        ProofError: a compressed weight is not in the ONNX file bit by bit.
     """
     folder = Path(folder)
     _check(folder, facts, formats, example, test)
@@ -162,12 +162,12 @@ def _described(part: Path) -> dict[str, dict[str, Any]]:
 
 
 def _note_merged(manifest: Manifest, measured: proof.Proof, part: Path) -> Manifest:
-    """Float arrays may be reshuffled by the exporter (an LSTM's gates); the rounded weights may not."""
+    """Float arrays may be changed by the exporter (merged into others); compressed weights may not."""
     if names.PACKED in manifest.files:
-        coded = {f"{name}.weight" for name in packed.coded_layers((part / names.PACKED).read_bytes())}
-        lost = sorted(coded & set(measured.merged))
+        compressed = packed.compressed_weights((part / names.PACKED).read_bytes())
+        lost = [name for name in compressed if name in measured.merged]
         if lost:
-            raise ProofError(f"bundle: the ONNX exporter changed the rounded weight {lost[0]}")
+            raise ProofError(f"bundle: the ONNX exporter changed the compressed weight {lost[0]}")
     return replace(manifest, merged=measured.merged)
 
 

@@ -16,23 +16,29 @@ from torch import Tensor, nn
 
 from automc.errors import ModelError
 from automc.export.bake import bake, one_line
+from automc.export.outputs import Flattened, named_outputs
 
-INPUT, OUTPUT = "input", "output"
+INPUT = "input"
 OPSET = 18
 """ai.onnx operator set of the files: the one torch's newer exporter writes without a conversion, and the older one
 knows; ONNX Runtime reads it since 1.14 (2023)."""
+
+_CHECKS_OF_SHAPES = tuple(
+    str(Path(torch.__file__).parent / "nn" / file) for file in ("functional.py", "modules/rnn.py")
+)
 
 
 def write_onnx(model: nn.Module, example: Tensor, path: Path, *, fast: bool = False) -> None:
     """Bake the network, write it to ``path``, and let the ONNX checker read it.
 
-    The batch axis is free. Weights are initializers inside the file. torch's older exporter is tried first: 0.3 s for
-    a quantized ResNet-20 where the newer one takes 4 to 12, and ONNX Runtime runs both files equally fast. It follows
-    one example, so a network whose branches depend on the data is left to the newer one.
+    The batch axis is free. The outputs are called ``output``, ``output_1`` and so on, those of a dict by its keys.
+    Weights are initializers inside the file. torch's older exporter is tried first: 0.3 s for a quantized ResNet-20
+    where the newer one takes 4 to 12, and ONNX Runtime runs both files equally fast. It follows one example, so a
+    network whose branches depend on the data is left to the newer one.
 
     Args:
         model: the compressed network, not baked yet. Not changed.
-        example: normalised inputs, shape (n, ...).
+        example: normalised inputs, shape (n, ...); whole numbers for an embedding.
         fast: for a latency inside a trial: the example's branch will do, and the checker is not run.
 
     Raises:
@@ -41,11 +47,14 @@ def write_onnx(model: nn.Module, example: Tensor, path: Path, *, fast: bool = Fa
     """
     baked = bake(model, example)
     inputs = torch.cat([example[:1], example[:1]])  # a batch of one would be taken for a constant
+    names, axes, several = _outputs(baked, inputs)
+    if several:
+        baked = Flattened(baked)
     failures = []
     for name, export in (("older", _older), ("newer", _newer)):
         try:
             with _quiet() as seen:
-                export(baked, inputs, path)
+                export(baked, inputs, path, names, axes)
             if not fast:
                 _refuse_branches(seen)
             return _finish(path, check=not fast)
@@ -57,7 +66,26 @@ def write_onnx(model: nn.Module, example: Tensor, path: Path, *, fast: bool = Fa
     raise ModelError(f"model {type(model).__name__}: cannot be written as ONNX ({'; '.join(failures)})")
 
 
-def _newer(model: nn.Module, inputs: Tensor, path: Path) -> None:
+Axes = dict[str, dict[int, str]]
+"""By name of an input or output, which of its axes are as long as the batch."""
+
+
+def _outputs(baked: nn.Module, inputs: Tensor) -> tuple[list[str], Axes, bool]:
+    """Names and free axes of what the network returns, and whether that is more than one tensor.
+
+    An axis is free when it is longer for two inputs than for one: a recurrent layer's state has it in the middle.
+    """
+    with torch.no_grad():
+        two, one = baked(inputs), named_outputs(baked(inputs[:1]), baked)
+    found = named_outputs(two, baked)
+    axes = {INPUT: {0: "batch"}}
+    for name, tensor in found.items():
+        first = one[name].shape if name in one else tensor.shape
+        axes[name] = {i: "batch" for i, (a, b) in enumerate(zip(first, tensor.shape, strict=False)) if a != b}
+    return list(found), axes, not isinstance(two, Tensor)
+
+
+def _newer(model: nn.Module, inputs: Tensor, path: Path, names: list[str], _: Axes) -> None:
     torch.onnx.export(
         model,
         (inputs,),
@@ -65,22 +93,21 @@ def _newer(model: nn.Module, inputs: Tensor, path: Path) -> None:
         dynamo=True,
         external_data=False,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=names,
         opset_version=OPSET,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         verbose=False,
     )
 
 
-def _older(model: nn.Module, inputs: Tensor, path: Path) -> None:
-    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
+def _older(model: nn.Module, inputs: Tensor, path: Path, names: list[str], axes: Axes) -> None:
     torch.onnx.export(
         model,
         (inputs,),
         str(path),
         dynamo=False,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=names,
         opset_version=OPSET,
         dynamic_axes=axes,
     )
@@ -114,9 +141,13 @@ def _strip(graph: Any) -> None:
 
 
 def _refuse_branches(seen: Sequence[warnings.WarningMessage]) -> None:
-    """The older exporter warns where a branch depends on data: its file would always take the example's branch."""
+    """The older exporter warns where a branch depends on data: its file would always take the example's branch.
+
+    It also warns of the checks of shapes in torch's own attention and recurrent layers, which are no such branches.
+    """
     for warning in seen:
-        if issubclass(warning.category, torch.jit.TracerWarning):  # type: ignore[attr-defined]
+        traced = issubclass(warning.category, torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        if traced and not warning.filename.endswith(_CHECKS_OF_SHAPES):
             raise ModelError(str(warning.message).split(".")[0])
 
 
@@ -129,11 +160,13 @@ def _root(error: BaseException) -> BaseException:
 @contextlib.contextmanager
 def _quiet() -> Iterator[Sequence[warnings.WarningMessage]]:
     """Nothing printed, logged or warned; the warnings come back in the list."""
-    level = logging.root.manager.disable
+    level, log = logging.root.manager.disable, torch._C._jit_onnx_log
     logging.disable(logging.WARNING)
+    torch._C._jit_onnx_log = lambda *_: None  # torch 2.13 writes the whole graph of a failure to stdout, from C++
     try:
         with warnings.catch_warnings(record=True) as seen, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
             yield seen
     finally:
+        torch._C._jit_onnx_log = log
         logging.disable(level)

@@ -1,4 +1,4 @@
-"""The packed file: a network's numbers in one safetensors file, a quantized weight in as many bits as it has.
+"""The packed file: a network's numbers in one safetensors file, a compressed weight in as few bits as it has.
 
 The layout is documented in README.md beside this file. Reading needs numpy and safetensors, no torch.
 """
@@ -6,7 +6,6 @@ The layout is documented in README.md beside this file. Reading needs numpy and 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from numpy.typing import NDArray
 
+from automc.core.stored import Stored
 from automc.errors import ModelError, ProofError
+from automc.export.bits import Array
+from automc.export.encoding import PARTS, decode, encode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from automc.export.codes import Codes
-
 KEY = "automc"
 """The only metadata key: with several, safetensors writes them in a random order."""
 
-VERSION = 1
-
-Array = NDArray[Any]
+VERSION = 2
+"""Version 1, which knew signed codes only, is still read."""
 
 
 def dumps(model: nn.Module, example: Tensor) -> bytes:
@@ -42,117 +40,107 @@ def dumps(model: nn.Module, example: Tensor) -> bytes:
         ModelError: the network cannot be baked or was baked before, or a code does not fit its bits.
     """
     from automc.export.bake import fold  # here, so that reading a file loads no torch
-    from automc.export.codes import is_frozen, is_quantized
+    from automc.export.live_layers import is_frozen, is_live
 
-    layers = {name: layer for name, layer in model.named_modules() if is_quantized(layer)}
+    layers = {name: layer for name, layer in model.named_modules() if is_live(layer)}
     baked_before = [name for name, layer in layers.items() if is_frozen(layer)]
     if baked_before:
         raise ModelError(
             f"packed file: layer {baked_before[0]} is baked already and has no codes; give the network before"
         )
     baked = fold(model, example)
-    rounded = {f"{name}.weight" for name in baked.codes}
-    helpers = {f"{name}.{own}" for name, layer in layers.items() for own in layer._buffers}  # made codes; done with
     activations = {name: int(layer.activation_bits) for name, layer in layers.items()}
-    return pack(_floats(baked.model, rounded | helpers), baked.codes, activations)
+    return pack(_floats(baked.model, baked.stored), baked.stored, activations)
 
 
-def pack(floats: Mapping[str, Array], codes: Mapping[str, Codes], activations: Mapping[str, int]) -> bytes:
-    """Write arrays as they are, and each layer's codes as ``<layer>.weight.codes`` and ``<layer>.weight.scales``."""
+def pack(floats: Mapping[str, Array], stored: Mapping[str, Stored], activations: Mapping[str, int]) -> bytes:
+    """Write arrays as they are, and the parts of each compressed weight as ``<tensor>.codes`` and so on.
+
+    Args:
+        floats, stored: by tensor name. activations: bits of a layer's input, by layer name.
+
+    Raises:
+        ModelError: a code does not fit its bits, or two arrays would have one name.
+    """
     arrays = dict(floats)
-    layers: dict[str, dict[str, Any]] = {
-        name: {"activation_bits": bits} for name, bits in activations.items() if bits < 32
-    }
-    for name, code in codes.items():
-        values = code.values.numpy()
-        arrays[f"{name}.weight.codes"] = pack_bits(values, code.bits)
-        arrays[f"{name}.weight.scales"] = code.scale.numpy()
-        layers.setdefault(name, {}).update(weight_bits=code.bits, shape=list(values.shape))
-    note = {"version": VERSION, "layers": layers}
-    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    return bytes(safetensors.numpy.save(ordered, {KEY: json.dumps(note, sort_keys=True, separators=(",", ":"))}))
+    notes: dict[str, dict[str, Any]] = {}
+    for name, weight in stored.items():
+        note, parts = encode(weight, name)
+        if note:
+            notes[name] = note
+        for part, array in parts.items():
+            full = f"{name}.{part}" if part else name
+            if full in arrays:
+                raise ModelError(f"packed file: two arrays are called {full}")
+            arrays[full] = array
+    rounded = {name: bits for name, bits in activations.items() if bits < 32}
+    head = {"version": VERSION, "activation_bits": rounded, "weights": notes}
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    return bytes(safetensors.numpy.save(ordered, {KEY: json.dumps(head, sort_keys=True, separators=(",", ":"))}))
 
 
 def tensors(source: bytes | Path) -> dict[str, Array]:
-    """The arrays of a packed file by parameter name, quantized weights as float32 ``codes * scale``.
+    """The arrays of a packed file by parameter name, compressed weights as dense float32.
+
+    The memory it takes is at most 2048 times the file's length, whatever the header says.
 
     Raises:
         ProofError: the file cannot be read, is truncated, or contradicts itself.
     """
+    plain, stored = read(source)
+    with np.errstate(all="ignore"):  # a changed scale may be infinite
+        return dict(sorted({**plain, **{name: weight.dense() for name, weight in stored.items()}}.items()))
+
+
+def read(source: bytes | Path) -> tuple[dict[str, Array], dict[str, Stored]]:
+    """The plain arrays of a packed file and its compressed weights, both by parameter name.
+
+    Raises:
+        ProofError: as ``tensors``.
+    """
     where = "packed file" if isinstance(source, bytes) else str(source)
+    place = ""
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
         arrays = safetensors.numpy.load(data)
-        layers = _layers(data)
-        for name, layer in layers.items():
-            if "weight_bits" in layer:
-                arrays[f"{name}.weight"] = _weight(arrays, name, layer)
+        stored = {}
+        for name, note in _weights(data).items():
+            place = f"{name}: "
+            parts = {part: arrays.pop(f"{name}.{part}") for part in PARTS if f"{name}.{part}" in arrays}
+            if name in arrays:
+                raise ValueError("it is there twice")
+            stored[name] = decode(note, parts)
     except OSError as error:
         raise ProofError(f"{where}: cannot be read: {error.strerror}") from error
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProofError(
-            f"{where}: not a whole packed file: {type(error).__name__}: {error}".splitlines()[0]
+            f"{where}: not a whole packed file: {place}{type(error).__name__}: {error}".splitlines()[0]
         ) from error
-    return dict(sorted(arrays.items()))
+    return arrays, stored
 
 
-def coded_layers(data: bytes) -> dict[str, int]:
-    """Bits of a weight by layer, for the layers whose weight is stored as codes; ``data`` is a whole packed file."""
-    return {name: layer["weight_bits"] for name, layer in _layers(data).items() if "weight_bits" in layer}
+def compressed_weights(source: bytes) -> list[str]:
+    """Names of the weights that a whole packed file holds as codes or sparse."""
+    return sorted(_weights(source))
 
 
-def pack_bits(codes: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
-    """Row-major codes at ``bits`` each, highest bit first, the last byte filled up with zeros.
-
-    One bit holds -1 (as 0) or +1 (as 1); n > 1 bits hold the code plus 2**(n-1).
-
-    Raises:
-        ModelError: a code does not fit.
-    """
-    flat = codes.astype(np.int16).ravel()
-    half = 1 << (bits - 1)
-    fits = np.abs(flat) == 1 if bits == 1 else (flat >= -half) & (flat < half)
-    if not 1 <= bits <= 8 or not fits.all():
-        raise ModelError(f"quantized weight: a code does not fit {bits} bits (codes {flat.min()} to {flat.max()})")
-    unsigned = ((flat + 1) // 2 if bits == 1 else flat + half).astype(np.uint8)
-    return np.packbits(np.unpackbits(unsigned[:, None], axis=1)[:, 8 - bits :])
-
-
-def unpack_bits(packed: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """The codes that ``pack_bits`` packed.
-
-    Raises:
-        ValueError: bits outside 1 to 8, or the shape needs another number of bytes.
-    """
-    count = math.prod(shape)
-    if not 1 <= bits <= 8 or packed.dtype != np.uint8 or packed.shape != ((count * bits + 7) // 8,):
-        raise ValueError(f"{packed.shape} {packed.dtype} does not hold {shape} codes of {bits} bits")
-    planes = np.unpackbits(packed, count=count * bits).reshape(count, bits)
-    unsigned = np.packbits(np.pad(planes, ((0, 0), (8 - bits, 0))), axis=1)[:, 0].astype(np.int16)
-    return (unsigned * 2 - 1 if bits == 1 else unsigned - (1 << (bits - 1))).astype(np.int8).reshape(shape)
-
-
-def _layers(data: bytes) -> dict[str, dict[str, Any]]:
-    """What the header says of quantized layers; safetensors has checked the header's length before."""
+def _weights(data: bytes) -> dict[str, dict[str, Any]]:
+    """The header's notes of compressed weights; safetensors has checked the header's length before."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    note = json.loads(header["__metadata__"][KEY])
-    if note["version"] != VERSION:
-        raise ValueError(f"version {note['version']!r}, this automc reads {VERSION}")
-    return dict(note["layers"])
+    head = json.loads(header["__metadata__"][KEY])
+    if head["version"] == 1:
+        layers = head["layers"].items()
+        return {
+            f"{name}.weight": {"bits": layer["weight_bits"], "shape": layer["shape"]}
+            for name, layer in layers
+            if "weight_bits" in layer
+        }
+    if head["version"] != VERSION:
+        raise ValueError(f"version {head['version']!r}, this automc reads 1 and {VERSION}")
+    return dict(head["weights"])
 
 
-def _weight(arrays: dict[str, Array], name: str, layer: Mapping[str, Any]) -> Array:
-    bits, shape = layer["weight_bits"], tuple(layer["shape"])
-    if not all(type(n) is int and n > 0 for n in (bits, *shape)):
-        raise ValueError(f"{name}: bits {bits!r}, shape {shape!r}")
-    codes = unpack_bits(arrays.pop(f"{name}.weight.codes"), bits, shape)
-    scales = arrays.pop(f"{name}.weight.scales")
-    if scales.dtype != np.float32 or scales.shape != shape[:1]:
-        raise ValueError(f"{name}: scales are {scales.dtype} {scales.shape}")
-    return codes.astype(np.float32) * scales.reshape(-1, *[1] * (len(shape) - 1))
-
-
-def _floats(model: nn.Module, skip: set[str]) -> dict[str, Array]:
+def _floats(model: nn.Module, skip: Mapping[str, Any]) -> dict[str, Array]:
     """Every other parameter and buffer that inference reads; tied ones once."""
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     kept = {name: t for name, t in named.items() if name not in skip and not name.endswith("num_batches_tracked")}

@@ -19,6 +19,13 @@ BATCH = 100
 
 WARM_UP = 5
 
+_KINDS: dict[str, np.dtype[Any]] = {
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+}
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -64,14 +71,16 @@ class Runner:
         options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            (self._input,) = (slot.name for slot in self._session.get_inputs())
+            (slot,) = self._session.get_inputs()
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise ProofError(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
+        self._input = slot.name
+        self.kind: np.dtype[Any] = _KINDS.get(slot.type, np.dtype(np.float32))
 
-    def __call__(self, inputs: NDArray[np.float32]) -> NDArray[Any]:
-        """The first output for normalised inputs of shape (n, ...)."""
+    def __call__(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """The first output for normalised inputs of shape (n, ...), turned into the input's type (int64 for tokens)."""
         try:
-            return np.asarray(self._session.run(None, {self._input: inputs})[0])
+            return np.asarray(self._session.run(None, {self._input: inputs.astype(self.kind, copy=False)})[0])
         except Exception as error:
             raise ProofError(f"{self.path}: ONNX Runtime cannot run it: {_line(error)}") from error
 
@@ -89,15 +98,19 @@ class Runner:
 def latencies(runners: Sequence[Runner], input_shape: Sequence[int], rounds: int) -> list[Latency]:
     """Time the runners in turn on one input, so that a busy moment of the machine hits all of them.
 
+    The input is standard normal; whole numbers are 0, which every embedding has.
+
     measure/latency.py does the same for trials; rooms of one floor do not import each other.
     """
     inputs = np.random.default_rng(0).standard_normal((1, *input_shape), dtype=np.float32)
+    whole = np.zeros_like(inputs, np.int64)
     times: list[list[float]] = [[] for _ in runners]
     for turn in range(-WARM_UP, rounds):
         for k in range(len(runners)):
             i = (turn + k) % len(runners)
+            given = whole if runners[i].kind.kind == "i" else inputs
             start = time.perf_counter()
-            runners[i](inputs)
+            runners[i](given)
             if turn >= 0:
                 times[i].append((time.perf_counter() - start) * 1e3)
     quartiles = [np.percentile(row, (50, 25, 75)) for row in times]

@@ -15,8 +15,15 @@ from automc.errors import ProofError
 Array = NDArray[Any]
 
 
+_GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
+"""Where torch's gates (LSTM: i f g o, GRU: r z n) are among ONNX's (i o f c, z r h)."""
+
+
 def constants(path: Path) -> dict[str, Array]:
     """Every initializer and every tensor of a Constant node, by name.
+
+    Those of a recurrent node are there a second time as torch keeps them: a direction at a time, gates in torch's
+    order, the two biases apart.
 
     Raises:
         ProofError: the file cannot be read.
@@ -27,16 +34,33 @@ def constants(path: Path) -> dict[str, Array]:
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 found[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node:
+            if node.op_type in _GATES:
+                found |= _as_torch(node, found)
     except Exception as error:  # protobuf, onnx and numpy each raise their own
         raise ProofError(f"{path}: not a readable ONNX file: {type(error).__name__}") from error
+    return found
+
+
+def _as_torch(node: Any, known: Mapping[str, Array]) -> dict[str, Array]:
+    """A recurrent node's weights: ONNX has (directions, gates * hidden, ...), and both biases in one row."""
+    order = _GATES[node.op_type]
+    found = {}
+    for name in (name for name in node.input[1:4] if name in known):
+        for direction, array in enumerate(known[name]):
+            halves = np.split(array, 2) if array.ndim == 1 else [array]
+            for half, part in enumerate(halves):
+                gates = np.split(part, len(order))
+                found[f"{name}/{direction}/{half}"] = np.concatenate([gates[i] for i in order])
     return found
 
 
 def unmatched(packed: Mapping[str, Array], graph: Mapping[str, Array]) -> list[str]:
     """Names of packed arrays that are no constant of the graph, bit by bit.
 
-    Exporters keep an array under its name, merge equal ones under one name, store a matrix transposed, or take a
-    scalar into a node; so the graph is searched by content. Zeros are in every graph: a bias of zeros is left out.
+    Exporters keep an array under its name, merge equal ones under one name, store a matrix transposed, take a scalar
+    into a node or reorder a recurrent layer's gates; so the graph is searched by content. Zeros are in every graph: a
+    bias of zeros is left out.
     """
     contents = {content for array in graph.values() for content in _contents(array)}
     return sorted(name for name, array in packed.items() if array.any() and next(_contents(array)) not in contents)

@@ -25,10 +25,13 @@ UNTOUCHED = 32
 def costs(model: nn.Module, example: Tensor) -> dict[str, float]:
     """What one input costs.
 
-    ``params``: all parameters, a shared one counted once. ``macs``: multiply-accumulates of convolutions, linear
-    layers, matrix products, attention and recurrent layers; norms, activations and sums count nothing. ``bops``: MACs
-    times weight bits times activation bits, as the module says they are (``weight_bits``, ``activation_bits``), 32 each
-    where it says nothing.
+    ``params``: all parameters of the network, a shared one counted once; masked ones count (a file stores fewer, see
+    ``size_bytes``), and numbers that only a live layer's training form or input rounding needs (learned steps) do not.
+    ``macs``: multiply-accumulates of convolutions, linear layers, matrix products, attention and recurrent layers;
+    norms, activations and sums count nothing, zeros of a mask count as any number. ``bops``: MACs times weight bits
+    times activation bits, as the module says they are (``weight_bits``, ``activation_bits``), 32 each where it says
+    nothing. A recurrent layer rounds what it is given, not its own state: products with the state, and all of its
+    higher layers, count 32 activation bits.
 
     Args:
         model: not changed; it runs in eval mode. example: shape (n, ...), n >= 1; the cost is divided by n.
@@ -37,8 +40,9 @@ def costs(model: nn.Module, example: Tensor) -> dict[str, float]:
         ModelError: the forward fails.
     """
     macs = layer_macs(model, example)
-    bops = sum(count * prod(_bits(model.get_submodule(name))) for name, count in macs.items())
-    params = sum(parameter.numel() for parameter in model.parameters())
+    bops = sum(_bit_operations(model.get_submodule(name), count) for name, count in macs.items())
+    helpers = {id(parameter) for part in _helpers(model) for parameter in part.parameters()}
+    params = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in helpers)
     return {"params": float(params), "macs": float(sum(macs.values())), "bops": float(bops)}
 
 
@@ -71,8 +75,21 @@ def layer_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
     return {name: round(count / len(example)) for name, count in counter.macs.items()}
 
 
-def _bits(module: nn.Module) -> tuple[int, int]:
-    return getattr(module, "weight_bits", UNTOUCHED), getattr(module, "activation_bits", UNTOUCHED)
+def _bit_operations(module: nn.Module, macs: int) -> float:
+    weight_bits = getattr(module, "weight_bits", UNTOUCHED)
+    activation_bits = getattr(module, "activation_bits", UNTOUCHED)
+    rounded = float(macs)
+    if isinstance(module, nn.RNNBase):
+        sizes = {name: p.numel() for name, p in module.named_parameters(recurse=False) if name.startswith("weight")}
+        rounded *= sum(n for name, n in sizes.items() if name.startswith("weight_ih_l0")) / sum(sizes.values())
+    return weight_bits * (rounded * activation_bits + (macs - rounded) * UNTOUCHED)
+
+
+def _helpers(model: nn.Module) -> Iterator[nn.Module]:
+    """Parts of live layers that are no part of the network: what a weight takes on its way, and input rounding."""
+    for module in model.modules():
+        if hasattr(module, "stored") and hasattr(module, "freeze"):
+            yield from (p for p in (getattr(module, "ways", None), module.input_quantizer) if isinstance(p, nn.Module))
 
 
 class _Counter(TorchFunctionMode):
@@ -108,6 +125,12 @@ def _watched(model: nn.Module, counter: _Counter) -> Iterator[None]:
 
         return hook
 
+    def mute(step: int) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            counter.fused += step
+
+        return hook
+
     def leave(fused: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             counter.fused -= fused
@@ -117,7 +140,12 @@ def _watched(model: nn.Module, counter: _Counter) -> Iterator[None]:
 
         return hook
 
+    helpers = {part for helper in _helpers(model) for part in helper.modules()}
     for name, module in model.named_modules():
+        if module in helpers:  # what it computes is part of the form, not of the network
+            hooks.append(module.register_forward_pre_hook(mute(1)))
+            hooks.append(module.register_forward_hook(mute(-1)))
+            continue
         fused = _fused(module) is not None
         hooks.append(module.register_forward_pre_hook(enter(name, fused)))
         hooks.append(module.register_forward_hook(leave(fused), with_kwargs=True))
@@ -188,7 +216,7 @@ def _multihead(
 def _recurrent(module: nn.RNNBase, output: Any, input: Any, *args: Any, **kwargs: Any) -> int:
     """Every weight matrix once a time step (biases and gates count nothing)."""
     steps = input.data.shape[0] if isinstance(input, nn.utils.rnn.PackedSequence) else prod(input.shape[:-1])
-    return steps * sum(p.numel() for name, p in module.named_parameters() if name.startswith("weight"))
+    return steps * sum(p.numel() for name, p in module.named_parameters(recurse=False) if name.startswith("weight"))
 
 
 _MODULES: Mapping[type[nn.Module], Callable[..., int]] = {

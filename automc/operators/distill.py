@@ -1,50 +1,61 @@
-"""Logit distillation: the compressed network also learns the original's soft answers."""
+"""Distillation: during the repair, the compressed network also learns what its teacher says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 
-from torch import Tensor
-from torch.nn import functional as F
-
+from automc.core.policy import Value
+from automc.errors import CompressionError
 from automc.operators.base import Compression, LossTerm, Settings
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """``(1 - alpha) * task_loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))``.
-
-    Hinton et al. (2015). T^2 keeps the gradient's size independent of T; as T grows, the term approaches half the
-    squared distance between the centred logits, divided by the number of classes. The mean is over all predictions.
-
-    Attributes:
-        temperature: T, above 0. alpha: in [0, 1].
-    """
-
-    temperature: float
-    alpha: float
-
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, task_loss: Tensor) -> Tensor:
-        """The weighted loss, a scalar. No gradient reaches the teacher.
-
-        Args:
-            student_logits, teacher_logits: shape (n, classes, ...).
-        """
-        student = F.log_softmax(student_logits / self.temperature, dim=1)
-        teacher = F.log_softmax(teacher_logits.detach() / self.temperature, dim=1)
-        distance = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1).mean()
-        return (1 - self.alpha) * task_loss + self.alpha * self.temperature**2 * distance
+from automc.operators.distill_features import FeatureTerm
+from automc.operators.distill_logits import LogitTerm
+from automc.operators.features import Feature, choose, shapes
 
 
 def distill(state: Compression, settings: Settings) -> Compression:
-    """Add the distillation term to the repair's loss; without weight (kd_alpha 0) none is added.
+    """Add terms to the repair's loss: of the logits where ``kd_alpha`` is above 0, of features unless ``none``.
 
-    Settings and realized: ``kd_temperature`` and ``kd_alpha`` of ``"*"``.
+    ``loss = (1 - kd_alpha) * task + kd_alpha * logits + kd_beta * features``. The repair makes the teacher that
+    ``kd_teacher`` says. Where this operator stands in the order, the repair takes place.
+
+    Settings: see OPERATORS, all of ``"*"``. Realized: the same, and ``kd_layers``, the modules compared, if any.
+
+    Raises:
+        CompressionError: features are asked without calibration inputs, or no two modules can be compared.
     """
     chosen = settings["*"]
-    temperature, alpha = float(chosen["kd_temperature"]), float(chosen["kd_alpha"])
-    state = state.with_realized({"*": {"kd_temperature": temperature, "kd_alpha": alpha}})
-    return replace(state, losses=(*state.losses, Distillation(temperature, alpha))) if alpha else state
+    facts: dict[str, Value] = dict(chosen)
+    terms: list[LossTerm] = []
+    if alpha := float(chosen["kd_alpha"]):
+        terms.append(LogitTerm(float(chosen["kd_temperature"]), alpha, str(chosen["kd_logits"])))
+    if (kind := str(chosen["kd_features"])) != "none":
+        features = _features(state, kind)
+        terms.append(FeatureTerm(kind, float(chosen["kd_beta"]), features))
+        facts["kd_layers"] = " ".join(feature.path for feature in features)
+    state = state.with_realized({"*": facts})
+    return replace(state, losses=(*state.losses, *terms), teaching=str(chosen["kd_teacher"]))
 
 
-__all__ = ["Distillation", "LossTerm", "distill"]
+def _features(state: Compression, kind: str) -> tuple[Feature, ...]:
+    """The modules that this kind compares.
+
+    Raises:
+        CompressionError: as ``distill``.
+    """
+    place = f"distill(*).kd_features = {kind!r}"
+    if state.calibration is None:
+        raise CompressionError(f"{place} needs calibration inputs to find the features; there are none")
+    inputs, key = state.calibration[:2], ("distill", "shapes")
+    teacher = state.memory.get(key) or shapes(state.teacher, inputs)
+    state.memory[key] = teacher
+    found = choose(state.trace.table, teacher, shapes(state.model, inputs))
+    if kind == "attention":
+        found = [feature for feature in found if len(teacher[feature.path]) > 2]
+    if kind == "relational":
+        found = found[-1:]
+    enough = any(len(teacher[a.path]) == len(teacher[b.path]) for a, b in pairwise(found))
+    if not found or (kind == "fsp" and not enough):
+        need = {"attention": "a layer with more than one position", "fsp": "two layers with as many axes"}
+        raise CompressionError(f"{place}: the network has not {need.get(kind, 'a layer before its outputs')}; use none")
+    return tuple(found)

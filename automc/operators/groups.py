@@ -9,51 +9,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from automc.errors import CompressionError
+from automc.operators.adapters import Adapter, with_stand_ins
+from automc.operators.sides import Index, cuts_at
 from automc.operators.slicing import Cut, Plan
-
-_ROWS = (("weight", 0), ("bias", 0), ("clip", 0))
-"""Output channels of a layer; ``clip`` is the quantizer's, where a layer has one."""
-_STATISTICS = (("weight", 0), ("bias", 0), ("running_mean", 0), ("running_var", 0))
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One side of a kind of module: the tensors and attributes that follow its length, and its blocks' attribute."""
-
-    role: str
-    tensors: tuple[tuple[str, int], ...]
-    attributes: tuple[str, ...]
-    blocks: str = ""
-
-
-_DEPTHWISE = _Side("depthwise", _ROWS, ("in_channels", "out_channels", "groups"))
-_SIDES: tuple[tuple[type[nn.Module], dict[str, _Side]], ...] = (
-    (nn.Linear, {"out": _Side("out", _ROWS, ("out_features",)), "in": _Side("in", (("weight", 1),), ("in_features",))}),
-    (_ConvTransposeNd, {"in": _Side("in", (("weight", 0),), ("in_channels",))}),
-    (
-        _ConvNd,
-        {
-            "out": _Side("out", _ROWS, ("out_channels",), "groups"),
-            "in": _Side("in", (("weight", 1),), ("in_channels",), "groups"),
-        },
-    ),
-    (_BatchNorm, {"each": _Side("each", _STATISTICS, ("num_features",))}),
-    (_InstanceNorm, {"each": _Side("each", _STATISTICS, ("num_features",))}),
-    (nn.GroupNorm, {"each": _Side("each", _ROWS[:2], ("num_channels",), "num_groups")}),
-    (nn.LayerNorm, {"each": _Side("each", _ROWS[:2], ("normalized_shape",))}),
-    (nn.PReLU, {"each": _Side("each", _ROWS[:1], ("num_parameters",))}),
-)
 
 
 class GroupFinder:
@@ -61,18 +26,20 @@ class GroupFinder:
 
     Args:
         model: in eval mode; not changed. example: shape (n, ...), n >= 1.
+        adapters: by path, the modules that need not be followed.
 
     Raises:
         CompressionError: the graph cannot be built; nothing of this network can be pruned.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, adapters: Mapping[str, Adapter]) -> None:
         import torch_pruning
 
-        self._model = copy.deepcopy(model).requires_grad_(True)
+        self._adapters = adapters
+        self._model = with_stand_ins(copy.deepcopy(model), self._adapters).requires_grad_(True)
         self._paths = {module: path for path, module in self._model.named_modules()}
         self._parameters = {parameter: path for path, parameter in self._model.named_parameters()}
-        self._tied = _tied(self._model)
+        self._tied = tied(self._model)
         try:
             with warnings.catch_warnings(), torch.enable_grad():
                 warnings.simplefilter("ignore")
@@ -91,6 +58,8 @@ class GroupFinder:
         module = self._model.get_submodule(root)
         if module not in self._graph.module2node:
             raise CompressionError("does not lie on the way to the network's output")
+        if isinstance(module, nn.RNNBase):
+            raise CompressionError("is recurrent, and its outputs could not be followed")
         cuts = self._cuts(module)
         # Where a wide layer is summed with a concatenation of narrow ones, only the wide one reaches every channel.
         widest = max((cut for cut in cuts if cut.role in ("out", "depthwise")), key=lambda cut: cut.length)
@@ -101,9 +70,12 @@ class GroupFinder:
     def _cuts(self, module: nn.Module) -> list[Cut]:
         pruner = self._graph.get_pruner_of_module(module)
         channels = pruner.get_out_channels(module)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            group = self._graph.get_pruning_group(module, pruner.prune_out_channels, list(range(channels)))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                group = self._graph.get_pruning_group(module, pruner.prune_out_channels, list(range(channels)))
+        except Exception as error:
+            raise CompressionError(f"has a coupling that cannot be followed ({one_line(error)})") from error
         cuts = []
         for item in group:
             index: list[list[int]] = [[] for _ in range(channels)]
@@ -111,25 +83,26 @@ class GroupFinder:
                 if channel is None:
                     raise CompressionError("passes an expanded axis (grouped-query attention)")
                 index[channel].append(here)
-            cut = self._cut(item.dep, tuple(tuple(sorted(i)) for i in index))
-            cuts += [cut] if cut else []
+            cuts += self._cuts_at(item.dep, tuple(tuple(sorted(i)) for i in index))
         return cuts
 
-    def _cut(self, dependency: Any, index: tuple[tuple[int, ...], ...]) -> Cut | None:
+    def _cuts_at(self, dependency: Any, index: Index) -> list[Cut]:
         target = dependency.target.module
         if isinstance(target, nn.Parameter):
             owner, _, name = self._parameters[target].rpartition(".")
             axis = dependency.target.pruning_dim
-            return Cut(owner, "parameter", ((name, axis),), (), target.shape[axis], 1, index)
+            return [Cut(owner, "parameter", ((name, axis),), (), target.shape[axis], 1, index)]
         if target not in self._paths:
-            return None  # an operation between the modules
+            return []  # an operation between the modules
         path = self._paths[target]
         if path in self._tied:
             raise CompressionError(f"shares a parameter with another layer ({path!r})")
         inward = dependency.handler.__name__ == "prune_in_channels"
-        side = _side(path, target, inward)
-        length = _length(target, side)
-        return Cut(path, side.role, side.tensors, side.attributes, length, _blocks(target, side), index)
+        if path in self._adapters:
+            return [self._adapters[path].cut(path, inward, index)]
+        if isinstance(target, nn.RNNBase) and not inward:
+            raise CompressionError(f"is coupled to the outputs of {path!r}, a {type(target).__name__}")
+        return cuts_at(path, target, inward, index)
 
 
 def plan_of(name: str, cuts: Sequence[Cut]) -> Plan:
@@ -148,37 +121,7 @@ def plan_of(name: str, cuts: Sequence[Cut]) -> Plan:
     return Plan(name, channels, tuple(cuts), _cells(cuts, channels))
 
 
-def _side(path: str, module: nn.Module, inward: bool) -> _Side:
-    kind = type(module).__name__
-    if any(name in getattr(module, "parametrizations", {}) for name in ("weight", "bias")):
-        raise CompressionError(f"is coupled to {path!r}, whose weight is computed (parametrization)")
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1:
-        raise CompressionError(f"is coupled to {path!r}, a {kind} over several axes")
-    if isinstance(module, _ConvTransposeNd) and module.groups > 1:
-        raise CompressionError(f"is coupled to {path!r}, a grouped {kind}")
-    if isinstance(module, _ConvNd) and module.groups > 1 and module.groups in (module.in_channels, module.out_channels):
-        if module.in_channels != module.out_channels:
-            raise CompressionError(f"is coupled to {path!r}, a {kind} with one channel a group on one side")
-        return _DEPTHWISE
-    for base, sides in _SIDES:
-        if isinstance(module, base):
-            role = "each" if "each" in sides else "in" if inward else "out"
-            if role in sides:
-                return sides[role]
-            break
-    raise CompressionError(f"is coupled to {path!r}, a {kind}, whose channels cannot be cut")
-
-
-def _length(module: nn.Module, side: _Side) -> int:
-    value = getattr(module, side.attributes[0])
-    return int(value[-1] if isinstance(value, tuple) else value)
-
-
-def _blocks(module: nn.Module, side: _Side) -> int:
-    return int(getattr(module, side.blocks)) if side.blocks else 1
-
-
-def _tied(model: nn.Module) -> set[str]:
+def tied(model: nn.Module) -> set[str]:
     """Paths of the modules that share a parameter with another module."""
     owners: dict[int, list[str]] = {}
     for path, module in model.named_modules():

@@ -6,18 +6,26 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from automc.core.layers import Group, Layer, LayerTable
-from automc.errors import CompressionError, ModelError
-from automc.operators.groups import GroupFinder, one_line, plan_of
-from automc.operators.proof import Prover
+from automc.core.layers import Layer, LayerTable
+from automc.errors import ModelError
+from automc.operators.blocks import find_blocks
+from automc.operators.coupling import couple
+from automc.operators.groups import one_line
+from automc.operators.live import weight_names
+from automc.operators.outputs import tensors_of
 from automc.operators.slicing import Plan
 
-_PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_PLAIN: tuple[type[nn.Module], ...] = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.LSTM, nn.GRU),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+_KINDS = (nn.Linear, _ConvNd, nn.LSTM, nn.GRU)
 
 
 @dataclass(frozen=True)
@@ -35,16 +43,19 @@ class Trace:
 def trace(model: nn.Module, example: Tensor) -> Trace:
     """Run the network once and find its layers and its coupled groups.
 
-    A layer is a Conv1d/2d/3d or Linear module that the forward pass uses. Kinds: ``linear``; ``depthwise`` for
-    convolutions with one input channel a group; ``conv`` for the others; ``custom`` for a subclass with a forward of
-    its own. A module that is used several times is one layer, at its first place, with the MACs of all uses. Every
-    group in the table was pruned by half in a proof (proof.py); a layer whose outputs cannot be pruned has a reason.
+    A layer is a convolution, transposed convolution, Linear, LSTM or GRU module that the forward pass uses. Kinds:
+    ``linear``, ``lstm``, ``gru``, ``transposed``; ``depthwise`` for convolutions with one input channel a group;
+    ``conv`` for the others; ``custom`` for a subclass with a forward of its own. A module that is used several times is
+    one layer, at its first place, with the MACs of all uses. Every group in the table was pruned by half in a proof
+    (proof.py); a layer whose outputs cannot be pruned has a reason. An nn.MultiheadAttention is no layer: see
+    canonical.py.
 
     Args:
         model: not changed. example: shape (n, ...), n >= 1; only its shape and type matter.
 
     Raises:
-        ModelError: the forward fails, does not return one tensor, or uses no such layer.
+        ModelError: the forward fails, returns no tensor (nor a tuple, list or dictionary of tensors), or uses no such
+            layer.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"model: must be a torch.nn.Module, not {type(model).__name__}")
@@ -53,26 +64,30 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     except Exception as error:
         raise ModelError(f"model: cannot be copied ({one_line(error)})") from error
     layers = _layers(model, example)
-    groups, plans, reasons = _groups(model, example, layers)
+    coupling = couple(model, example, [layer.name for layer in layers])
+    groups, plans, reasons = coupling.groups(), coupling.plans, coupling.reasons
     group_of = {producer: group.name for group in groups for producer in group.producers}
     layers = [
         replace(layer, group=group_of.get(layer.name, ""), reason=reasons.get(layer.name, "")) for layer in layers
     ]
-    return Trace(LayerTable(tuple(layers), tuple(groups), tuple(example.shape[1:])), plans)
+    blocks = find_blocks(model, example, layers)
+    return Trace(LayerTable(tuple(layers), tuple(groups), tuple(example.shape[1:]), blocks=blocks), plans)
 
 
 def _layers(model: nn.Module, example: Tensor) -> list[Layer]:
     found: dict[str, Layer] = {}
 
-    def hook(name: str, module: nn.Module, output: Tensor) -> None:
+    batch = len(example[:2])
+
+    def hook(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        output = output[0] if isinstance(module, nn.RNNBase) else output
         layer = found.get(name) or _layer(name, len(found), module, output)
-        macs = output[0].numel() * prod(layer.kernel) * (layer.in_channels // getattr(module, "groups", 1))
-        found[name] = replace(layer, macs=layer.macs + macs)
+        found[name] = replace(layer, macs=layer.macs + _macs(module, args, output) // batch)
 
     hooks = [
-        module.register_forward_hook(lambda module, _, output, name=name: hook(name, module, output))
+        module.register_forward_hook(lambda module, args, output, name=name: hook(name, module, args, output))
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, _ConvNd)) and not isinstance(module, _ConvTransposeNd)
+        if isinstance(module, _KINDS)
     ]
     try:
         with torch.inference_mode():
@@ -84,24 +99,49 @@ def _layers(model: nn.Module, example: Tensor) -> list[Layer]:
     finally:
         for handle in hooks:
             handle.remove()
-    if not isinstance(output, Tensor):
-        raise ModelError(f"model: the forward must return one tensor, not {type(output).__name__}")
+    if not tensors_of(output):
+        raise ModelError(f"model: the forward must return tensors, not {type(output).__name__}")
     if not found:
-        raise ModelError("model: its forward uses no Conv1d, Conv2d, Conv3d or Linear module, so nothing to compress")
+        raise ModelError(
+            "model: its forward uses no convolution, Linear, LSTM or GRU module, so there is nothing to compress"
+        )
     return list(found.values())
 
 
-def _layer(name: str, index: int, module: nn.Module, output: Tensor) -> Layer:
+def _layer(name: str, index: int, module: nn.Module, output: Any) -> Layer:
     """The layer's row, with no MACs counted yet."""
     params = sum(parameter.numel() for parameter in module.parameters())
-    shape = tuple(output.shape[1:])
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    if isinstance(module, nn.RNNBase):
+        kind = "lstm" if isinstance(module, nn.LSTM) else "gru"
+        sizes = (module.input_size, (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1))
+        return Layer(name, index, _kind(module, kind), *sizes, kernel, stride, _series(module, output), params, 0)
     if isinstance(module, nn.Linear):
-        kind, sizes, kernel, stride = "linear", (module.in_features, module.out_features), (), ()
-        return Layer(name, index, _kind(module, kind), *sizes, kernel, stride, shape, params, 0)
-    assert isinstance(module, _ConvNd)
-    kind = "depthwise" if 1 < module.groups == module.in_channels else "conv"
-    sizes = (module.in_channels, module.out_channels)
-    return Layer(name, index, _kind(module, kind), *sizes, module.kernel_size, module.stride, shape, params, 0)
+        kind, sizes = "linear", (module.in_features, module.out_features)
+    else:
+        assert isinstance(module, _ConvNd)
+        kind = "depthwise" if 1 < module.groups == module.in_channels else "conv"
+        kind = "transposed" if isinstance(module, _ConvTransposeNd) else kind
+        sizes, kernel, stride = (module.in_channels, module.out_channels), module.kernel_size, module.stride
+    return Layer(name, index, _kind(module, kind), *sizes, kernel, stride, tuple(output.shape[1:]), params, 0)
+
+
+def _series(module: nn.RNNBase, output: Any) -> tuple[int, ...]:
+    """Shape of one input's series of hidden states; of a packed one, of a single step."""
+    if not isinstance(output, Tensor):
+        return (output.data.shape[-1],)
+    return tuple(output.shape[1:] if module.batch_first or output.dim() == 2 else (output.shape[0], output.shape[2]))
+
+
+def _macs(module: nn.Module, args: tuple[Any, ...], output: Any) -> int:
+    """Multiply-accumulates of one call: every weight once a place where it stands."""
+    if isinstance(module, nn.RNNBase):
+        series = args[0] if isinstance(args[0], Tensor) else args[0].data
+        return prod(series.shape[:-1]) * sum(module.get_parameter(name).numel() for name in weight_names(module))
+    places: Tensor = args[0] if isinstance(module, _ConvTransposeNd) else output
+    weight: Tensor = getattr(module, "weight")  # noqa: B009 (may be computed: no parameter then)
+    return places.numel() * prod(weight.shape[1:])
 
 
 def _kind(module: nn.Module, kind: str) -> str:
@@ -111,33 +151,3 @@ def _kind(module: nn.Module, kind: str) -> str:
 
 
 _METHODS = ("forward", "_conv_forward")
-
-
-def _groups(
-    model: nn.Module, example: Tensor, layers: list[Layer]
-) -> tuple[list[Group], dict[str, Plan], dict[str, str]]:
-    """Groups, their plans, and why the layers of no group have none."""
-    groups: list[Group] = []
-    plans: dict[str, Plan] = {}
-    names = [layer.name for layer in layers]
-    reasons: dict[str, str] = {}
-    try:
-        finder, prover = GroupFinder(model, example[:2]), Prover(model, example)
-    except CompressionError as error:
-        return [], {}, dict.fromkeys(names, str(error))
-    for name in names:
-        if name in reasons or any(name in group.producers for group in groups):
-            continue
-        members = [name]
-        try:
-            cuts = finder.cuts(name)
-            members = [n for n in names if n in {cut.module for cut in cuts if cut.role in ("out", "depthwise")}]
-            plan = plan_of(name, cuts)
-            prover.check(plan)
-        except CompressionError as error:
-            reasons |= dict.fromkeys(members, str(error))
-            continue
-        consumers = tuple(n for n in names if n in {cut.module for cut in plan.consumers})
-        groups.append(Group(name, plan.channels, tuple(members), consumers))
-        plans[name] = plan
-    return groups, plans, reasons

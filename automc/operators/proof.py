@@ -15,46 +15,54 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils.hooks import RemovableHandle
 
 from automc.errors import CompressionError
 from automc.operators.groups import one_line
-from automc.operators.slicing import Cut, Plan, remove_channels
+from automc.operators.outputs import tensors_of
+from automc.operators.slicing import Plan, losses
+from automc.operators.variants import amplified, masked, pruned
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest accepted difference over the largest output: about 1e8 (1e4) times the rounding of one operation."""
 _SEED = 0
 
+_Removal = tuple[Mapping[str, Plan], Mapping[str, Sequence[int]]]
+"""Plans, and the channels that go by them."""
+
 
 class Prover:
-    """Proves plans of one network, one at a time.
+    """Proves plans of one network.
 
     Args:
         model: in eval mode; not changed. example: shape (n, ...), at most two inputs are used.
+
+    Attributes:
+        model: a copy with random weights, in double precision where its forward allows it. inputs: random ones, or
+            the given ones where they are whole numbers.
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         generator = torch.Generator().manual_seed(_SEED)
-        self._inputs = example[:2]
+        inputs = example[:2]
         if example.is_floating_point():
-            self._inputs = torch.randn(self._inputs.shape, generator=generator).to(example.device)
-        self._model = copy.deepcopy(model)
-        _randomise(self._model, generator)
+            inputs = torch.randn(inputs.shape, generator=generator).to(example.device)
+        self.model = copy.deepcopy(model)
+        _randomise(self.model, generator)
         try:
-            self._model = self._model.double()
-            self._whole = self._run(self._model)
+            self.model = self.model.double()
+            self.inputs = inputs.double() if inputs.is_floating_point() else inputs
+            self._whole = self._run()
         except RuntimeError:  # somewhere its forward insists on single precision
-            self._model = self._model.float()
-            self._whole = self._run(self._model)
-        self._params = _params(self._model)
+            self.model = self.model.float()
+            self.inputs = inputs.float() if inputs.is_floating_point() else inputs
+            self._whole = self._run()
+        self._params = _params(self.model)
 
     def check(self, plan: Plan) -> None:
         """Return silently when the plan holds.
@@ -62,35 +70,88 @@ class Prover:
         Raises:
             CompressionError: it does not; the message completes "layer x ...".
         """
-        removed = _half(plan)
-        planned = self._params - _planned(self._model, plan, removed)
-        with _pruned(self._model, plan, removed):
-            params = _params(self._model)
+        self._check({plan.name: plan}, {plan.name: _half(plan)})
+
+    def refused(self, plans: Mapping[str, Plan], beside: Mapping[str, Plan] | None = None) -> dict[str, str]:
+        """The names of the plans that do not hold, each with its reason.
+
+        All plans are tried at once, and only where that fails the halves of them alone: a deep network has many
+        plans, and nearly always all of them hold.
+
+        Args:
+            beside: plans that hold, of other channels; the new ones must hold together with them.
+        """
+        halves, reasons = {}, {}
+        for name, plan in plans.items():
             try:
-                output = self._run(self._model)
+                half = _half(plan)
+                if not plan.read:  # the network's output, nearly always
+                    self._check({name: plan}, {name: half})
+                halves[name] = half
+            except CompressionError as error:
+                reasons[name] = str(error)
+        beside = beside or {}
+        proved = (beside, {name: _half(plan) for name, plan in beside.items()})
+        return reasons | self._refused(({name: plans[name] for name in halves}, halves), proved)
+
+    def _refused(self, new: _Removal, proved: _Removal) -> dict[str, str]:
+        plans, removed = new
+        if not plans:
+            return {}
+        try:
+            self._check({**proved[0], **plans}, {**proved[1], **removed})
+            return {}
+        except CompressionError as error:
+            if len(plans) == 1:
+                return dict.fromkeys(plans, str(error))
+        names = list(plans)
+        parts = (names[: len(names) // 2], names[len(names) // 2 :])
+        refused = [
+            self._refused(({n: plans[n] for n in part}, {n: removed[n] for n in part}), proved) for part in parts
+        ]
+        return refused[0] | refused[1]
+
+    def _check(self, plans: Mapping[str, Plan], removed: Mapping[str, Sequence[int]]) -> None:
+        with amplified(self.model, plans, removed):
+            self._compare(plans, removed)
+
+    def _compare(self, plans: Mapping[str, Plan], removed: Mapping[str, Sequence[int]]) -> None:
+        planned = self._params - _planned(self.model, plans, removed)
+        with pruned(self.model, plans, removed):
+            params = _params(self.model)
+            try:
+                output = self._run()
             except Exception as error:
                 raise CompressionError(f"cannot lose channels: the forward then fails ({one_line(error)})") from error
-        if output.shape != self._whole.shape:
+        if [tensor.shape for tensor in output] != [tensor.shape for tensor in self._whole]:
             raise CompressionError("is the network's output")
         if params != planned:
             raise CompressionError("loses other parameters than planned when it is pruned")
-        with _masked(self._model, plan, removed):
-            wanted = self._run(self._model)
-        if torch.equal(wanted, self._whole):
-            raise CompressionError("has channels that no convolution or linear layer reads")
-        worst = (output - wanted).abs().max() / wanted.abs().max()
-        if not worst <= _TOLERANCE[wanted.dtype]:
+        if any(not plan.read for plan in plans.values()):
+            raise CompressionError("has channels that no layer reads")
+        with masked(self.model, plans, removed):
+            wanted = self._run()
+        worst = max(map(_difference, output, wanted), default=0.0)
+        if not worst <= _TOLERANCE[self._dtype]:
             raise CompressionError(
                 f"cannot lose channels: the rest of the network changes too (outputs by {worst:.1g} of the largest)"
             )
 
-    def _run(self, model: nn.Module) -> Tensor:
-        inputs = self._inputs
-        if inputs.is_floating_point():
-            inputs = inputs.to(next(self._model.parameters()).dtype)
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
+
+    def _run(self) -> list[Tensor]:
         with torch.inference_mode():
-            output: Tensor = model(inputs)
-        return output
+            return [tensor for tensor in tensors_of(self.model(self.inputs)) if tensor.is_floating_point()]
+
+
+def _difference(output: Tensor, wanted: Tensor) -> float:
+    """The largest difference over the largest output; infinite where one of them is not finite."""
+    if not wanted.numel():
+        return 0.0
+    worst = float((output - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny))
+    return worst if math.isfinite(worst) else math.inf
 
 
 def _randomise(model: nn.Module, generator: torch.Generator) -> None:
@@ -123,78 +184,18 @@ def _half(plan: Plan) -> list[int]:
     return sorted(c for cell in cells for c in draw.sample(cell, len(cell) // 2))
 
 
-@contextmanager
-def _pruned(model: nn.Module, plan: Plan, removed: Sequence[int]) -> Iterator[None]:
-    """The model without these channels; as it was afterwards. A deep copy for each plan would take twice as long."""
-    modules = {model.get_submodule(cut.module) for cut in plan.cuts}
-    # Removing channels puts new tensors and numbers in the place of old ones and writes into none.
-    kept = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in modules]
-    try:
-        remove_channels(model, {plan.name: plan}, {plan.name: removed})
-        yield
-    finally:
-        for module, attributes, parameters, buffers in kept:
-            module.__dict__.update(attributes)
-            module._parameters.update(parameters)
-            module._buffers.update(buffers)
-
-
 def _params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _planned(model: nn.Module, plan: Plan, removed: Sequence[int]) -> int:
-    """How many parameters the plan takes away."""
+def _planned(model: nn.Module, plans: Mapping[str, Plan], removed: Mapping[str, Sequence[int]]) -> int:
+    """How many parameters the plans take away."""
     shares: dict[tuple[str, str], float] = {}
-    for cut in plan.cuts:
-        left = 1 - len(cut.gone(removed)) / cut.length
-        for name, _ in cut.tensors:
-            if isinstance(getattr(model.get_submodule(cut.module), name, None), nn.Parameter):
-                shares[cut.module, name] = shares.get((cut.module, name), 1.0) * left
+    for loss in losses(plans, removed):
+        left = 1 - len(loss.gone) / loss.cut.length
+        for name, _ in loss.cut.tensors:
+            if isinstance(getattr(model.get_submodule(loss.cut.module), name, None), nn.Parameter):
+                key = loss.cut.module, name
+                shares[key] = shares.get(key, 1.0) * left
     sizes = {key: model.get_submodule(key[0]).get_parameter(key[1]).numel() for key in shares}
-    return round(sum(sizes[key] * (1 - left) for key, left in shares.items()))
-
-
-@contextmanager
-def _masked(model: nn.Module, plan: Plan, removed: Sequence[int]) -> Iterator[None]:
-    """The model with nobody reading the removed channels; as it was afterwards."""
-    kept: list[tuple[Tensor, Tensor]] = []
-    hooks: list[RemovableHandle] = []
-    try:
-        for cut in plan.cuts:
-            module, gone = model.get_submodule(cut.module), cut.gone(removed)
-            if cut.role in ("in", "parameter"):
-                for name, axis in cut.tensors:
-                    tensor = getattr(module, name).data
-                    kept.append((tensor, tensor.clone()))
-                    _zero(tensor, axis, gone, cut)
-            elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-                hooks.append(module.register_forward_hook(_norm_of_kept(cut, gone)))
-        yield
-    finally:
-        for tensor, values in kept:
-            tensor.copy_(values)
-        for hook in hooks:
-            hook.remove()
-
-
-def _zero(tensor: Tensor, axis: int, gone: Sequence[int], cut: Cut) -> None:
-    for i in gone:
-        if cut.role == "in" and cut.blocks > 1:
-            tensor.chunk(cut.blocks, dim=0)[i // cut.block].select(axis, i % cut.block).zero_()
-        else:
-            tensor.select(axis, i).zero_()
-
-
-def _norm_of_kept(cut: Cut, gone: Sequence[int]) -> Callable[..., Tensor]:
-    """A hook that gives the norm over the channels that stay, and zeros at the others."""
-
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        small = copy.deepcopy(module)
-        alone = replace(cut, module="", index=tuple((i,) for i in range(cut.length)))
-        remove_channels(small, {"": Plan("", cut.length, (alone,), (0,) * cut.length)}, {"": gone})
-        axis = 1 if isinstance(module, nn.GroupNorm) else -1
-        keep = torch.tensor([i for i in range(cut.length) if i not in set(gone)], device=output.device)
-        return torch.zeros_like(output).index_copy(axis, keep, small.forward(args[0].index_select(axis, keep)))
-
-    return hook
+    return sum(round(sizes[key] * (1 - left)) for key, left in shares.items())

@@ -9,42 +9,51 @@ from torch import Tensor
 
 from automc.core.policy import Value
 from automc.operators.base import Compression, Settings
-from automc.operators.importance import CRITERIA
+from automc.operators.criteria import scores
 from automc.operators.slicing import Plan, remove_channels
 
 
 def prune(state: Compression, settings: Settings) -> Compression:
-    """Remove ``floor(prune_ratio * channels)`` channels of each group, the least important ones.
+    """Remove ``prune_ratio`` of the channels of each group, those with the lowest scores of its ``criterion``.
 
-    At least one channel stays, and those that stay keep their order. Where a grouped convolution or a group norm
-    is involved, its groups must lose equally many, so fewer channels may go than asked; ``realized`` then says
-    ``multiple_of``, the number that the kept channels are a multiple of. All scores are taken before anything is
-    removed, so a group's channels do not depend on what happens to other groups.
+    The number that stays is rounded up (see ``how_many``), and those that stay keep their order. All scores are of
+    the original network, so a group's channels depend neither on other groups nor on the order of the operators.
 
-    Settings: see OPERATORS. Realized per group: ``prune_ratio`` (removed / channels), ``channels`` (kept).
+    Settings: see OPERATORS. Realized per group: ``prune_ratio`` (removed / channels), ``channels`` (kept), and
+    ``multiple_of`` where the number of kept channels had to be, and is, a multiple of more than 1.
 
     Raises:
-        CompressionError: the network is not the traced one.
+        CompressionError: a criterion cannot judge a group, or the network is not the traced one.
     """
     removed: dict[str, list[int]] = {}
     facts: dict[str, dict[str, Value]] = {}
     for name, chosen in settings.items():
-        plan = state.trace.plans[name]
-        count = how_many(plan, float(chosen["prune_ratio"]))
+        plan, multiple = state.trace.plans[name], int(chosen["channel_multiple"])
+        count = how_many(plan, float(chosen["prune_ratio"]), multiple)
         if count:
-            removed[name] = least(CRITERIA[str(chosen["criterion"])](state.model, plan), plan, count)
-        facts[name] = {"prune_ratio": count / plan.channels, "channels": plan.channels - count}
-        if plan.multiple > 1:
-            facts[name]["multiple_of"] = plan.multiple
+            removed[name] = least(scores(state, plan, str(chosen["criterion"])), plan, count)
+        kept = plan.channels - count
+        facts[name] = {"prune_ratio": count / plan.channels, "channels": kept}
+        divisors = [step for step in (math.lcm(plan.multiple, multiple), plan.multiple) if kept % step == 0]
+        if divisors and divisors[0] > 1:
+            facts[name]["multiple_of"] = divisors[0]
     remove_channels(state.model, state.trace.plans, removed)
     return replace(state.with_realized(facts), stale=state.stale or bool(removed))
 
 
-def how_many(plan: Plan, ratio: float) -> int:
-    """How many of a group's channels go at this prune ratio, in [0, 1)."""
-    wanted = math.floor(ratio * plan.channels + 1e-9)  # so that 0.3 of 10 is 3
-    cell = plan.channels // plan.multiple
-    return min(wanted // plan.multiple, cell - 1) * plan.multiple
+def how_many(plan: Plan, ratio: float, multiple: int = 1) -> int:
+    """How many of a group's channels go.
+
+    ``channels - floor(ratio * channels)`` should stay. That is rounded up (as AMC does, He et al. 2018) to a multiple
+    of ``multiple`` and of the group's cells, whose layers must lose equally many each: never more goes than asked, and
+    never all. A group with fewer channels than that stays whole.
+
+    Args:
+        ratio: in [0, 1). multiple: at least 1.
+    """
+    step = math.lcm(plan.multiple, multiple)
+    wanted = plan.channels - math.floor(ratio * plan.channels + 1e-9)  # so that 0.3 of 10 is 3
+    return plan.channels - min(math.ceil(wanted / step) * step, plan.channels)
 
 
 def least(scores: Tensor, plan: Plan, count: int) -> list[int]:

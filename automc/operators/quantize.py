@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from automc.core.policy import Value
 from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
-from automc.operators.quantizers import UNTOUCHED, InputQuantizer, QuantLayer, quantize_layer
+from automc.operators.factorized import parts
+from automc.operators.live import UNTOUCHED, LiveLayer, live
+from automc.operators.offers.quantize import QUANTIZE
+from automc.operators.quantizers.choose import AFFINE, Choice
 from automc.operators.recalibrate import batch_norms, recalibrate, run
+from automc.operators.rounding import round_adaptively
 
 _SAMPLE = 8192
 """Values kept of each layer's input in each calibration batch."""
+_ROUNDING_INPUTS = 128
+"""Calibration inputs that adaptive rounding looks at, all at once."""
 _SEED = 0
 _SAFE_BITS = 6
 """Weights of so many bits leave the batch-norm statistics valid: re-estimating them from a few hundred inputs costs
@@ -29,42 +38,145 @@ def quantize(state: Compression, settings: Settings) -> Compression:
     The ranges must be those of the network as it is by now. So where pruning or low-bit weights left the batch-norm
     statistics stale, the pass over the calibration inputs that observes the ranges also recalibrates the statistics:
     batch norm then normalises each batch by itself, and what is seen is what the recalibrated network will see.
+    Adaptive rounding follows in a second pass, with the inputs as quantized so far.
 
-    Settings: see OPERATORS. Realized per layer: ``weight_bits``, ``activation_bits``.
+    Settings: see offers/quantize.py; what combinations mean: ``Choice.meant``. Realized per layer: ``weight_bits``,
+    ``activation_bits``, and the settings that meant something else than they say.
 
     Raises:
-        CompressionError: a layer cannot be quantized, or activation bits are asked without calibration inputs.
+        CompressionError: a layer cannot be quantized, or activation bits or adaptive rounding are asked without
+            calibration inputs.
     """
     facts: dict[str, dict[str, Value]] = {}
-    active: dict[str, int] = {}
+    choices: dict[str, Choice] = {}
     for name, chosen in settings.items():
-        bits, input_bits = int(chosen["weight_bits"]), int(chosen["activation_bits"])
-        facts[name] = {"weight_bits": bits, "activation_bits": input_bits}
-        if min(bits, input_bits) < UNTOUCHED:
-            quantize_layer(state.model.get_submodule(name), bits)
-        if input_bits < UNTOUCHED:
-            active[name] = input_bits
-        state = replace(state, stale=state.stale or bits < _SAFE_BITS)
-    if active:
-        state = _calibrate(state, active)
+        asked = Choice.of(chosen)
+        facts[name] = {"weight_bits": asked.weight_bits, "activation_bits": asked.activation_bits}
+        if min(asked.weight_bits, asked.activation_bits) == UNTOUCHED:
+            continue
+        for path, layer in parts(state.model, name).items():
+            choices[path] = asked.meant(type(layer))
+            facts[name] |= asked.differences(choices[path])
+            _quantize_weights(state, path, live(layer), choices[path])
+    state = replace(state, stale=state.stale or any(_disturbs(choice) for choice in choices.values()))
+    adaptive = [path for path, choice in choices.items() if choice.rounding == "adaptive"]
+    active = [path for path, choice in choices.items() if choice.activation_bits < UNTOUCHED]
+    if active or adaptive:
+        state = _calibrate(state, {path: choices[path] for path in active}, adaptive)
     return state.with_realized(facts)
 
 
-def _calibrate(state: Compression, bits: Mapping[str, int]) -> Compression:
+def _disturbs(choice: Choice) -> bool:
+    """The batch-norm statistics do not survive such weights."""
+    fine = choice.weight_format in (*AFFINE, "codebook") and choice.qat != "dorefa"
+    return choice.weight_bits < _SAFE_BITS or (choice.weight_bits < UNTOUCHED and not fine)
+
+
+def quantize_layer(layer: nn.Module, weight_bits: int, **settings: Value) -> LiveLayer:
+    """Turn a layer into a live one whose weights are rounded to so many bits (32: they stay), in place.
+
+    Args:
+        settings: as offered; those not given are the neutral ones. Adaptive rounding needs inputs and is not done.
+
+    Raises:
+        CompressionError: it has no live kind.
+    """
+    neutral = {name: setting.neutral for name, setting in QUANTIZE.settings.items()}
+    choice = Choice.of({**neutral, **settings, "weight_bits": weight_bits}).meant(type(layer))
+    made = live(layer)
+    _quantize_weights(None, "", made, choice)
+    return made
+
+
+def _quantize_weights(state: Compression | None, path: str, layer: LiveLayer, choice: Choice) -> None:
+    if choice.weight_bits == UNTOUCHED:
+        return
+    for name in layer.ways:
+        way: Any = layer.ways[name]
+        weight = getattr(layer, name).detach()
+        if way.mask is not None:
+            weight = torch.where(way.mask, weight, 0.0)
+        make = _remembered(state, f"{path}.{name}", weight) if state and way.mask is None else _anew
+        way.quantizer = make(choice, weight, way.mask).train(layer.training)
+    layer.weight_bits = choice.weight_bits
+
+
+_Make = Callable[[Choice, Tensor, Tensor | None], nn.Module]
+
+
+def _anew(choice: Choice, weight: Tensor, mask: Tensor | None) -> nn.Module:
+    return choice.weight_quantizer(weight, mask)
+
+
+def _remembered(state: Compression, name: str, weight: Tensor) -> _Make:
+    """Makes quantizers, those of the original network's own weights once for all trials."""
+    place, _, own = name.rpartition(".")
+    try:
+        original = getattr(state.teacher.get_submodule(place), own)
+    except AttributeError:  # a part of a factorized layer
+        return _anew
+    if original.shape != weight.shape or not torch.equal(original, weight):
+        return _anew
+
+    def make(choice: Choice, weight: Tensor, mask: Tensor | None) -> nn.Module:
+        key = ("quantize", name, replace(choice, activation_bits=0, activation_range="", rounding=""))
+        if key not in state.memory:
+            state.memory[key] = choice.weight_quantizer(weight, mask)
+        made: nn.Module = copy.deepcopy(state.memory[key])
+        return made
+
+    return make
+
+
+def _calibrate(state: Compression, active: Mapping[str, Choice], adaptive: Iterable[str]) -> Compression:
     model, inputs = state.model, state.calibration
     if inputs is None or not len(inputs):
-        raise CompressionError(f"quantize({next(iter(bits))}).activation_bits needs calibration inputs; there are none")
-    with _observed(model, bits) as seen:
+        place, setting = next(((name, "activation_bits") for name in active), (next(iter(adaptive), ""), "rounding"))
+        raise CompressionError(f"quantize({place}).{setting} needs calibration inputs; there are none")
+    with _observed(model, active) as seen:
         if state.stale and batch_norms(model):
             recalibrate(model, inputs)
-        else:
+        elif active:
             run(model, inputs)
     for name, record in seen.items():
         layer = model.get_submodule(name)
-        assert isinstance(layer, QuantLayer)
-        layer.input_quantizer = InputQuantizer.fit(bits[name], torch.cat(record.parts), record.low, record.high)
-        layer.activation_bits = bits[name]
-    return replace(state, stale=False)
+        assert isinstance(layer, LiveLayer)
+        choice = active[name]
+        layer.input_quantizer = choice.input_quantizer(torch.cat(record.parts), record.low, record.high)
+        layer.input_quantizer.train(layer.training)
+        layer.activation_bits = choice.activation_bits
+    low = _round(model, adaptive, inputs[:_ROUNDING_INPUTS])
+    return replace(state, stale=low)
+
+
+def _round(model: nn.Module, names: Iterable[str], inputs: Tensor) -> bool:
+    """Round these layers adaptively, each on what the layers before it, rounded already, give it. One forward pass.
+
+    Returns:
+        Whether some weights changed so much that batch-norm statistics are stale.
+    """
+    hooks: dict[str, Any] = {}
+
+    def first(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def before(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(layer, LiveLayer)
+            hooks[name].remove()  # a layer that is used again keeps its codes
+            round_adaptively(layer, args[0])
+
+        return before
+
+    low = False
+    for name in names:
+        layer: Any = model.get_submodule(name)
+        low |= layer.weight_bits < _SAFE_BITS
+        hooks[name] = layer.register_forward_pre_hook(first(name))
+    try:
+        if hooks:
+            run(model, inputs, len(inputs))
+    finally:
+        for hook in hooks.values():
+            hook.remove()
+    return low
 
 
 @dataclass
@@ -75,11 +187,12 @@ class _Record:
     high: float = 0.0
     parts: list[Tensor] = field(default_factory=list)
 
-    def add(self, values: Tensor, generator: torch.Generator) -> None:
+    def add(self, values: Tensor | PackedSequence, generator: torch.Generator) -> None:
+        values = values.data if isinstance(values, PackedSequence) else values
         low, high = torch.aminmax(values)
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
         chosen = torch.randint(values.numel(), (min(_SAMPLE, values.numel()),), generator=generator)
-        self.parts.append(values.flatten()[chosen.to(values.device)])
+        self.parts.append(values.detach().flatten()[chosen.to(values.device)])
 
 
 @contextmanager
@@ -89,7 +202,7 @@ def _observed(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, _Rec
     generator = torch.Generator().manual_seed(_SEED)
 
     def watch(record: _Record) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, args: record.add(args[0].detach(), generator)
+        return lambda module, args: record.add(args[0], generator)
 
     hooks = [model.get_submodule(name).register_forward_pre_hook(watch(record)) for name, record in records.items()]
     try:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from automc.core.metrics import Constraint, Objective
-from automc.core.policy import Policy
+from automc.core.policy import Policy, Site
 from automc.core.ports import Proposal
-from automc.core.space import SearchSpace
+from automc.core.space import Decision, SearchSpace
 from automc.core.trial import Trial
 from automc.errors import SpecError
 
@@ -16,12 +16,14 @@ from automc.errors import SpecError
 class UniformProposer:
     """Walks the grid of policies in which a setting has one level for the whole network.
 
-    A level is a position in [0, 1] of each layer's own domain, so layers with narrower domains follow. The
+    A level is a position in [0, 1] of each layer's own domain, so layers with narrower domains follow. A setting that
+    is spread (whether a block is dropped) is true at a share of its sites, evenly spread over the depth. The
     grid has a point per combination of levels. Trial ``n`` gets the n-th of them in an evenly spread order that
     visits each once before it begins again; where a promotion takes a trial's number, its point is left out.
 
     Args:
-        levels: grid points of a continuous domain; a stepped domain or a choice has its own number.
+        levels: grid points of a continuous domain, and at most so many shares of a spread setting; a stepped domain
+            or a choice has its own number.
 
     Raises:
         SpecError: levels below 1.
@@ -38,11 +40,15 @@ class UniformProposer:
         if levels < 1:
             raise SpecError(f"proposer uniform: levels must be at least 1, not {levels}")
         self._space = space
+        self._spread: dict[tuple[str, str], list[Site]] = {}
         self._counts: dict[tuple[str, str], int] = {}
         for decision in space.decisions:
             size = decision.domain.size
             count = levels if math.isinf(size) else int(size)
-            key = (decision.site.operator, decision.site.setting)
+            key = _key(decision)
+            if decision.spread:
+                self._spread.setdefault(key, []).append(decision.site)
+                count = min(levels, max(len(self._spread[key]), 2))
             self._counts[key] = max(self._counts.get(key, 1), count)
 
     @property
@@ -56,7 +62,14 @@ class UniformProposer:
         for key, count in self._counts.items():
             index, position = divmod(index, count)
             level[key] = (position + 0.5) / count
-        return self._space.decode([level[d.site.operator, d.site.setting] for d in self._space.decisions])
+        return self._space.decode([self._coordinate(d, level[_key(d)]) for d in self._space.decisions])
+
+    def _coordinate(self, decision: Decision, level: float) -> float:
+        if not decision.spread:
+            return level
+        sites, count = self._spread[_key(decision)], self._counts[_key(decision)]
+        place, chosen = sites.index(decision.site), math.ceil(int(level * count) * len(sites) / count)
+        return decision.domain.encode((place + 1) * chosen // len(sites) > place * chosen // len(sites))
 
     def ask(self, numbers: range) -> list[Proposal]:
         stride = _coprime(self.total)
@@ -64,6 +77,10 @@ class UniformProposer:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Nothing to learn."""
+
+
+def _key(decision: Decision) -> tuple[str, str]:
+    return decision.site.operator, decision.site.setting
 
 
 def _coprime(total: int) -> int:

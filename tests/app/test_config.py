@@ -358,7 +358,7 @@ def test_bundled_spaces_resolve_and_hold_first_and_last_at_8_bits(name: str, fol
     if "quantize" in space.order:
         assert {space.fixed[Site("quantize", layer, "weight_bits")] for layer in ("stem", "head")} == {8}
     trains = any(decision.needs_training for decision in space.decisions)
-    assert trains == ("kd" in name)
+    assert trains == (name in ("kd", "joint_kd", "everything"))
 
 
 def test_bundled_spaces_are_the_documented_ones() -> None:

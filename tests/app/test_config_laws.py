@@ -21,6 +21,7 @@ from automc.app.readers import plain
 from automc.app.writer import flow, to_yaml
 from automc.app.yaml_places import core_scalar, parse
 from automc.core.metrics import METRICS, Constraint, Objective
+from automc.core.order import fault
 from automc.core.rules import Rule
 from automc.core.space import Choice, Domain, Real
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
@@ -251,7 +252,14 @@ def rules(draw: st.DrawFn) -> Rule:
     return Rule(operator, chosen, draw(GLOBS), draw(st.just(()) | GLOBS), kinds, indices)
 
 
+RULED_ORDERS = st.permutations(ORDER).map(tuple).filter(lambda order: not fault(order, OPERATORS))
 FREE = Rule("prune", {"prune_ratio": Real(0.0, 0.5)})
+
+
+def everywhere(operator: str) -> Rule:
+    """With all operators in use, two orders are never the same."""
+    neutral = {name: Choice((setting.neutral,)) for name, setting in OPERATORS[operator].settings.items()}
+    return Rule(operator, neutral)
 
 
 @st.composite
@@ -260,14 +268,16 @@ def specs(draw: st.DrawFn) -> StudySpec:
     steps = sorted(draw(st.lists(st.integers(0, 1000), max_size=2)))
     count = draw(st.integers(0, 9))
     limits = st.none() | st.floats(1e-3, 1e6)
+    orders = tuple(draw(st.lists(RULED_ORDERS, min_size=1, max_size=3, unique=True)))
     return StudySpec(
         name=draw(NAMES),
         model=ModelSpec(
             draw(st.sampled_from(["resnet20", "pack.mod:make", "net.py:make"])), draw(SIMPLE), "w.safetensors"
         ),
         data=draw(st.sampled_from([Part("digits"), Part("npz", {"path": "d.npz"}), Part("a:b", {"path": "gone"})])),
-        rules=(FREE, *draw(st.lists(rules(), max_size=3))),
-        order=tuple(draw(st.permutations(ORDER))),
+        rules=(*(FREE, *draw(st.lists(rules(), max_size=3))), *map(everywhere, ORDER if len(orders) > 1 else ())),
+        order=orders[0],
+        orders=orders if len(orders) > 1 else (),
         objectives=tuple(Objective(m, draw(st.sampled_from(["maximize", "minimize"]))) for m in metrics),
         constraints=tuple(Constraint(m, "<=", float(draw(st.integers(0, 100))) / 100) for m in metrics[:2]),
         proposer=Part("nsga2", draw(SIMPLE)),

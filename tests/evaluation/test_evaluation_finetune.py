@@ -12,13 +12,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from automc.core.study import ModelSpec, Part
 from automc.errors import NotFinite, SpecError
 from automc.evaluation.augment import augmentation, flip, shift
 from automc.evaluation.data import Data, load_data
 from automc.evaluation.finetune import Recipe, Repair
+from automc.evaluation.lesson import Lesson
 from automc.evaluation.task import Classification
 from automc.evaluation.zoo import load_model
 
@@ -56,7 +57,7 @@ def search_loss(model: nn.Module, data: Data) -> float:
 
 def test_repair_lowers_the_loss_and_leaves_eval_mode(data: Data, teacher: nn.Module, damaged: nn.Module) -> None:
     before = search_loss(damaged, data)
-    assert Repair(data, Classification(), Recipe())(damaged, teacher, (), 40, 0, quiet)
+    assert Repair(data, Classification(), Recipe())(damaged, Lesson(teacher), 40, 0, quiet)
     assert search_loss(damaged, data) < 0.5 * before
     assert not any(module.training for module in damaged.modules())
 
@@ -67,29 +68,11 @@ def test_repair_repeats_and_leaves_the_random_state_alone(data: Data, teacher: n
     for seed, model, disturbance in zip((1, 1, 2), models, (11, 12, 13), strict=True):
         torch.manual_seed(disturbance)
         wanted = torch.random.get_rng_state()
-        repair(model, teacher, (), 6, seed, quiet)
+        repair(model, Lesson(teacher), 6, seed, quiet)
         assert torch.equal(torch.random.get_rng_state(), wanted)
     first, same, other = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
-
-
-def test_losses_are_applied_in_turn_and_the_teacher_stays(data: Data, teacher: nn.Module, damaged: nn.Module) -> None:
-    before = copy.deepcopy(teacher.state_dict())
-    seen: list[tuple[float, float]] = []
-
-    def double(student: Tensor, wanted: Tensor, targets: Tensor, loss: Tensor) -> Tensor:
-        assert not wanted.requires_grad
-        assert student.shape == wanted.shape == (64, 10)
-        return 2 * loss
-
-    def note(student: Tensor, wanted: Tensor, targets: Tensor, loss: Tensor) -> Tensor:
-        seen.append((loss.item(), nn.functional.cross_entropy(student, targets).item()))
-        return loss
-
-    Repair(data, Classification(), Recipe())(damaged, teacher, (double, note), 3, 0, quiet)
-    assert [a for a, _ in seen] == pytest.approx([2 * b for _, b in seen])
-    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
 
 
 def test_the_monitor_is_told_the_search_loss_and_ends_the_repair(
@@ -106,7 +89,7 @@ def test_the_monitor_is_told_the_search_loss_and_ends_the_repair(
         heard.append((step, value))
         return len(heard) < 2
 
-    assert Repair(data, Classification(), Recipe(reports=3))(damaged, teacher, (), 8, 0, monitor) is False
+    assert Repair(data, Classification(), Recipe(reports=3))(damaged, Lesson(teacher), 8, 0, monitor) is False
     assert [step for step, _ in heard] == [2, 4]
     assert not damaged.training
 
@@ -127,7 +110,7 @@ def test_a_loss_that_is_not_finite(spoil: str, data: Data, teacher: nn.Module, d
     else:
         recipe = Recipe(learning_rate=1e30, clip=1e30)
     with pytest.raises(NotFinite, match=r"repair: the loss (on the search split )?became (nan|inf)"):
-        Repair(data, Classification(), recipe)(damaged, teacher, (), 10, 0, quiet)
+        Repair(data, Classification(), recipe)(damaged, Lesson(teacher), 10, 0, quiet)
     assert not damaged.training
 
 
@@ -200,4 +183,4 @@ def test_less_data_than_a_batch_is_one_batch(tmp_path: Path, teacher: nn.Module,
     arrays = {f"x_{s}": draw.random((8, 1, 8, 8), dtype=np.float32) for s in ("train", "search")}
     np.savez(tmp_path / "a.npz", y_train=np.arange(8), y_search=np.arange(8), **arrays)
     data = load_data(Part("npz", {"path": str(tmp_path / "a.npz"), "classes": 10}))
-    assert Repair(data, Classification(), Recipe())(damaged, teacher, (), 2, 0, quiet)
+    assert Repair(data, Classification(), Recipe())(damaged, Lesson(teacher), 2, 0, quiet)

@@ -164,7 +164,9 @@ def test_arguments_that_break_a_rule(tmp_path: Path, changes: dict, message: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rounded_weight_that_the_exporter_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_weight_that_the_exporter_changed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def halved(model: nn.Module, example: torch.Tensor, path: Path, **_: object) -> None:
         model = bundle_bake(model, example)
         model.conv1.weight.data *= 0.5
@@ -174,6 +176,6 @@ def test_a_rounded_weight_that_the_exporter_changed_is_refused(tmp_path: Path, m
 
     original = bundle.write_onnx
     monkeypatch.setattr(bundle, "write_onnx", halved)
-    with pytest.raises(ProofError, match=r"changed the rounded weight conv1\.weight"):
+    with pytest.raises(ProofError, match=r"changed the compressed weight conv1\.weight"):
         write(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,8 @@ from automc.export.bake import bake, fold
 from automc.export.onnx_file import write_onnx
 from automc.export.packed import dumps, tensors
 from automc.export.weights import constants, unmatched
-from automc.operators.quantizers import InputQuantizer, quantize_layer
+from automc.operators.quantize import quantize_layer
+from automc.operators.quantizers import InputQuantizer
 
 torch.set_num_threads(1)
 
@@ -48,9 +49,9 @@ def test_the_digits_network_at_few_bits(tmp_path: Path, bits: int) -> None:
     inputs = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(bits))
     baked = fold(model, inputs[:1])
     assert not [m for m in baked.model.modules() if isinstance(m, nn.BatchNorm2d)]
-    for name, codes in baked.codes.items():
-        values, _ = model.get_submodule(name).weight_codes()
-        assert torch.equal(codes.values.abs(), values.abs())
+    for name, found in baked.stored.items():
+        own = model.get_submodule(name.removesuffix(".weight")).stored()["weight"]
+        assert np.array_equal(np.abs(found.codes), np.abs(own.codes))
     with torch.no_grad():
         wanted = model(inputs).numpy()
     write_onnx(model, inputs[:1], tmp_path / "m.onnx")

@@ -19,6 +19,7 @@ from automc.errors import ModelError
 from automc.export import onnx_file
 from automc.export.bake import bake
 from automc.export.onnx_file import OPSET, write_onnx
+from automc.export.outputs import named_outputs
 from automc.export.packed import dumps, tensors
 from automc.export.weights import constants, unmatched
 
@@ -152,9 +153,57 @@ class Memory(nn.Module):
         return self.linear(self.lstm(x)[0])[:, -1]
 
 
-def test_linear_layers_on_sequences_match_and_what_the_exporter_reshuffles_is_named(tmp_path: Path) -> None:
+def test_linear_and_recurrent_layers_on_sequences_match(tmp_path: Path) -> None:
     model = Memory()
     write_onnx(model, torch.zeros(1, 6, 4), tmp_path / "m.onnx", fast=True)
-    names = unmatched(tensors(dumps(model, torch.zeros(1, 6, 4))), constants(tmp_path / "m.onnx"))
-    assert names
-    assert all(name.startswith("lstm.") for name in names)  # the linear weight is there, transposed
+    packed = tensors(dumps(model, torch.zeros(1, 6, 4)))
+    assert len(packed) == 6
+    assert unmatched(packed, constants(tmp_path / "m.onnx")) == []  # one matrix transposed, gates in another order
+    other = {name: array + np.float32(1e-3) for name, array in packed.items()}
+    assert unmatched(other, constants(tmp_path / "m.onnx")) == sorted(packed)
+
+
+class Several(nn.Module):
+    def __init__(self, keys: bool) -> None:
+        super().__init__()
+        self.keys = keys
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.lstm = nn.LSTM(6, 4)
+
+    def forward(self, x: Tensor) -> object:
+        maps = self.conv(x)
+        _, (state, _) = self.lstm(maps.mean(1).transpose(0, 1))
+        return {"maps": maps, "state": state, "best": maps.argmax(1)} if self.keys else (maps, [state])
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_several_outputs_have_names_and_free_axes(tmp_path: Path, keys: bool) -> None:
+    model = Several(keys).eval()
+    write_onnx(model, EXAMPLE, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    shapes = {slot.name: slot.shape for slot in session.get_outputs()}
+    wanted = {"maps": ["batch", 3, 6, 6], "state": [1, "batch", 4], "best": ["batch", 6, 6]}
+    assert shapes == (wanted if keys else {"output": wanted["maps"], "output_1": wanted["state"]})
+    inputs = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = named_outputs(model(inputs), model)
+    for name, found in zip(shapes, session.run(None, {"input": inputs.numpy()}), strict=True):
+        assert np.abs(found - expected[name].numpy()).max() < 1e-5, name  # sums of up to 9 products of order 1
+    assert unmatched(tensors(dumps(model, EXAMPLE)), constants(tmp_path / "m.onnx")) == []
+
+
+def test_what_neither_exporter_knows_is_an_error_with_both_reasons(tmp_path: Path, capfd, monkeypatch) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.eigvalsh(x)
+
+    def refuse(*_: object) -> None:  # as the newer exporter does, after 10 s
+        raise RuntimeError("No ONNX function found")
+
+    monkeypatch.setattr(onnx_file, "_newer", refuse)
+    with pytest.raises(ModelError, match=r"older exporter: UnsupportedOperatorError: .*eigvalsh") as caught:
+        write_onnx(Odd(), torch.ones(1, 3, 3), tmp_path / "m.onnx")
+    assert str(caught.value).endswith("; newer exporter: RuntimeError: No ONNX function found)")
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []

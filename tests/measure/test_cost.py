@@ -59,6 +59,15 @@ MODELS = {
 }
 
 
+def chain():
+    """A convolution as a product of three, as factorize leaves it."""
+    parts = [nn.Conv2d(6, 3, 1, bias=False), nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.Conv2d(4, 8, 1)]
+    return nn.Sequential(nn.Sequential(*parts), nn.BatchNorm2d(8), nn.ReLU())
+
+
+MODELS["chain"] = (chain, (6, 9, 9))
+
+
 @pytest.mark.filterwarnings("ignore")  # fvcore traces with an interface that torch calls deprecated
 @pytest.mark.parametrize("name", MODELS)
 def test_as_fvcore_counts(name):
@@ -122,6 +131,33 @@ def test_attention_as_one_function_and_as_two_products():
     assert {costs(model, x)["macs"] for model in (Fused(), Plain(), Letters())} == {2 * 3 * 7 * 4 * 5}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_attention_of_linear_layers_as_fvcore_counts_it():
+    fvcore = pytest.importorskip("fvcore.nn")
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key, self.value, self.out = (nn.Linear(8, 8) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = (
+                part(x).reshape(x.shape[0], x.shape[1], 2, 4).transpose(1, 2)
+                for part in (self.query, self.key, self.value)
+            )
+            mixed = torch.softmax(q @ k.transpose(-2, -1) / 2, -1) @ v
+            return self.out(mixed.transpose(1, 2).flatten(2))
+
+    model, example = Heads().eval(), torch.randn(1, 5, 8)
+    analysis = fvcore.FlopCountAnalysis(model, example).unsupported_ops_warnings(False)
+    operators = analysis.by_operator()
+    wanted = sum(operators[name] for name in ("linear", "matmul"))
+    assert costs(model, example)["macs"] == wanted == 4 * 5 * 64 + 2 * 5 * 5 * 8
+    counted = layer_macs(model, example)
+    assert counted == {"query": 320, "key": 320, "value": 320, "": 400, "out": 320}
+
+
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
 def test_recurrent_layers(kind, gates):
     class Net(nn.Module):
@@ -167,6 +203,60 @@ def test_bops_take_the_bits_that_a_module_says_it_has():
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), Few(5, 4), nn.Linear(4, 3))
     model[3].weight_bits = 2
     assert costs(model, torch.zeros(7, 6))["bops"] == 30 * 32 * 32 + 20 * 4 * 8 + 12 * 2 * 32
+
+
+class Rounds(nn.Module):
+    """A helper of a live layer: it has parameters, and computes a matrix product that is no part of the network."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = nn.Parameter(torch.ones(3))
+
+    def forward(self, weight):
+        return weight + 0 * (weight @ weight.T).sum() * self.step.sum()
+
+
+class Live(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.weight_bits, self.activation_bits = 4, 8
+        self.ways, self.input_quantizer = nn.ModuleDict({"weight": Rounds()}), nn.PReLU(5)
+
+    def stored(self):
+        return {}
+
+    def freeze(self, tensors):
+        pass
+
+    def forward(self, x):
+        return F.linear(self.input_quantizer(x), self.ways["weight"](self.weight), self.bias)
+
+
+def test_what_a_live_layer_needs_to_train_is_no_part_of_the_network():
+    plain, live = nn.Linear(5, 4), Live(5, 4)
+    assert sum(p.numel() for p in live.parameters()) == 20 + 4 + 3 + 5
+    wanted = costs(plain, torch.zeros(2, 5))
+    assert costs(live, torch.zeros(2, 5)) == {**wanted, "bops": 20 * 4 * 8}
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in live.modules())
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_bops_of_a_recurrent_layer_round_its_inputs_and_not_its_state(kind, bidirectional):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = kind(6, 5, num_layers=2, bidirectional=bidirectional, batch_first=True)
+            self.rnn.weight_bits, self.rnn.activation_bits = 4, 8
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    gates, ways = 4 if kind is nn.LSTM else 3, 2 if bidirectional else 1
+    given, own, second = ways * gates * 5 * 6, ways * gates * 5 * 5, ways * gates * 5 * (5 * ways + 5)
+    found = costs(Net(), torch.zeros(3, 7, 6))
+    assert found["macs"] == 7 * (given + own + second)
+    assert found["bops"] == pytest.approx(7 * 4 * (given * 8 + (own + second) * 32), rel=1e-12)  # float64
 
 
 def test_norms_count_as_parameters_only_and_shared_parameters_once():

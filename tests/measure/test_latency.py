@@ -42,6 +42,28 @@ def test_batch_is_the_batch(tmp_path: Path) -> None:
     assert many.median > 3 * one.median
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_inputs_have_the_type_that_the_file_takes(tmp_path: Path, kind: int) -> None:
+    """A look-up in a table of one row: only a 0 is in it."""
+    table = onnx.numpy_helper.from_array(np.ones((1, 3), np.float32), "table")
+    nodes = [helper.make_node("Cast", ["input"], ["whole"], to=TensorProto.INT64)]
+    if kind in (TensorProto.FLOAT16, TensorProto.DOUBLE):
+        nodes = [
+            helper.make_node("Mul", ["input", "input"], ["square"]),
+            helper.make_node("Sign", ["square"], ["sign"]),
+        ]
+        nodes += [helper.make_node("Sub", ["sign", "sign"], ["none"])]
+        nodes += [helper.make_node("Cast", ["none"], ["whole"], to=TensorProto.INT64)]
+    nodes += [helper.make_node("Gather", ["table", "whole"], ["output"])]
+    ends = [helper.make_tensor_value_info("input", kind, ["n", 4])]
+    ends += [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 4, 3])]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [table])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(path))
+    (stats,) = onnx_latency([path], (4,), rounds=3, batch=2)
+    assert stats.median > 0
+
+
 def test_every_round_runs_all_of_them_and_starts_with_another() -> None:
     now, calls, cost = [0.0], [], (0.002, 0.005, 0.011)
 

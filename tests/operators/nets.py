@@ -274,16 +274,32 @@ def make(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(seed)
     build, shape = PRUNABLE[name]
     model = build()
+    shake(model)
+    inputs = torch.randn(4, *shape)
+    return adapt(model, torch.randn(64, *shape)), inputs
+
+
+def settle(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """The network in eval mode, with norms as training leaves them on these inputs."""
+    shake(model)
+    return adapt(model, inputs)
+
+
+def shake(model: nn.Module) -> None:
+    """Norms scale and shift."""
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.2)
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    inputs = torch.randn(4, *shape)
+
+
+def adapt(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """The network in eval mode, with the batch-norm statistics of these inputs."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = 1.0
     with torch.no_grad():
-        model.train()(torch.randn(64, *shape))  # the norms' statistics are those of these inputs
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1
-    return model.eval(), inputs
+        model.train()(inputs)
+    for module in norms:
+        module.momentum = 0.1
+    return model.eval()

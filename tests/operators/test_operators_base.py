@@ -46,7 +46,9 @@ def test_neutral_settings_leave_the_network_as_it_is(state):
         Site(operator.name, target, name): setting.neutral
         for operator in OPERATORS.values()
         for name, setting in operator.settings.items()
-        for target in {"group": ["layer1.0.conv1"], "layer": ["conv1"], "network": ["*"]}[operator.scope]
+        for target in {"group": ["layer1.0.conv1"], "block": ["layer1.0"], "layer": ["conv1"], "network": ["*"]}[
+            operator.scope
+        ]
     }
     after = compress(state, Policy(values), ORDER)
     assert torch.equal(after.model(state.calibration), state.model(state.calibration))
@@ -91,21 +93,21 @@ def test_operators_go_in_the_order_given(state, monkeypatch):
         (
             Site("prun", "a", "prune_ratio"),
             0.5,
-            r"unknown operator 'prun', did you mean 'prune'\?; there are prune, quan",
+            r"unknown operator 'prun', did you mean 'prune'\?; there are drop, prune, fact",
         ),
         (
             Site("prune", "layer1.0.conv", "prune_ratio"),
             0.5,
             r"prune: no group 'layer1.0.conv', did you mean 'layer1.0.conv1'",
         ),
-        (Site("prune", "conv1", "prune_ratio"), 0.5, "prune: 'conv1' names no group: it feeds a residual sum"),
+        (Site("prune", "linear", "prune_ratio"), 0.5, "prune: 'linear' names no group: it is the network's output"),
         (Site("prune", "layer1.0.conv1", "ratio"), 0.5, r"prune\(layer1.0.conv1\).ratio: unknown setting"),
         (
             Site("prune", "layer1.0.conv1", "prune_ratio"),
             1.0,
             r"prune\(layer1.0.conv1\).prune_ratio must be in 0..0.99, not 1.0",
         ),
-        (Site("prune", "layer1.0.conv1", "criterion"), "l3", r"criterion must be in \{l1, l2, random\}, not 'l3'"),
+        (Site("prune", "layer1.0.conv1", "criterion"), "l3", r"criterion must be in \{l1, l2, .*\}, not 'l3'"),
         (Site("quantize", "conv11", "weight_bits"), 4, r"quantize: no layer 'conv11', did you mean 'conv1'"),
         (Site("quantize", "conv1", "weight_bits"), 9, r"quantize\(conv1\).weight_bits must be in \{1, 2,"),
         (Site("distill", "conv1", "kd_alpha"), 0.5, r"distill: applies to the whole network, '\*', not to 'conv1'"),
@@ -136,7 +138,7 @@ def test_a_layer_with_its_own_forward_is_not_quantized():
 
     model = nn.Sequential(Own(4, 4), nn.ReLU(), nn.Linear(4, 2))
     state = Compression(model, model, trace(model, torch.zeros(1, 4)), torch.zeros(1, 4))
-    with pytest.raises(CompressionError, match="quantize: '0' is of kind custom; it takes conv, depthwise, linear"):
+    with pytest.raises(CompressionError, match="quantize: '0' is of kind custom; it takes conv, depthwise, "):
         compress(state, Policy({Site("quantize", "0", "weight_bits"): 4}), ORDER)
 
 
@@ -144,3 +146,23 @@ def test_a_compressed_network_that_does_not_run_is_an_error(state):
     broken = Compression(state.model, state.teacher, state.trace, torch.zeros(1, 5, 8, 8))
     with pytest.raises(CompressionError, match=r"the compressed network's forward fails \(RuntimeError: "):
         compress(broken, Policy({Site("prune", "layer1.0.conv1", "prune_ratio"): 0.5}), ORDER)
+
+
+def test_a_network_of_several_outputs_is_tried_as_well():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2), nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = torch.relu(self.body(x))
+            return {"a": self.a(x), "b": [self.b(x), None]}
+
+    torch.manual_seed(0)
+    model, inputs = Two(), torch.randn(4, 4)
+    found = trace(model, inputs)
+    policy = Policy({Site("prune", "body", "prune_ratio"): 0.5})
+    outputs = compress(Compression(model, model, found, inputs), policy, ORDER).model(inputs)
+    assert (outputs["a"].shape, outputs["b"][0].shape) == ((4, 2), (4, 3))
+    with pytest.raises(CompressionError, match=r"the compressed network's forward fails \(RuntimeError: "):
+        compress(Compression(model, model, found, torch.randn(4, 5)), policy, ORDER)

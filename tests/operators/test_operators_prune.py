@@ -12,10 +12,10 @@ from nets import PRUNABLE, ResNet, make
 from torch import nn
 from torch.nn import functional as F
 
+from automc.core.layers import Group
 from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
 from automc.operators.base import Compression, compress
-from automc.operators.importance import at_random, l1, l2
 from automc.operators.layers import trace
 from automc.operators.prune import how_many, least
 from automc.operators.slicing import Plan, remove_channels
@@ -23,15 +23,18 @@ from automc.operators.slicing import Plan, remove_channels
 # Rounding of single precision, times the length of the sums, times a few layers.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 RELU = ["plain", "conv_bn_relu", "resnet_a", "resnet_b", "inverted", "dense", "wide_sum", "flatten", "grouped", "mlp"]
-# Where f(0) is not 0: who reads the channels, in the order of the group's channels.
+# Where f(0) is not 0, or a shortcut without weights carries on: who reads the channels, in the group's order.
 READERS = {
     ("sigmoid", "a"): ["b"],
     ("sigmoid", "b"): ["gate", "head"],
     ("sigmoid", "gate"): ["open"],
     ("functional", "layers.0"): ["layers.1", "out"],
     ("volume", "a"): ["up"],
+    ("volume", "up"): ["b"],
     ("volume", "b"): ["out"],
     ("normed", "b"): ["c"],
+    ("resnet_a", "layer2.0.conv2"): ["layer2.1.conv1", "layer3.0.conv1", "layer3.0.shortcut"],
+    ("resnet_a", "layer3.0.conv2"): ["layer3.1.conv1", "linear"],
 }
 # Where a channel of the group is not the module's channel of the same number: (first channel, how many).
 RANGES = {("wide_sum", "a"): {"a": (0, 4), "b": (4, 6)}}
@@ -84,6 +87,13 @@ def ignore(model: nn.Module, readers: list[str], channels: list[int]) -> None:
         model.get_submodule(name).register_forward_pre_hook(hook)
 
 
+def mask(model: nn.Module, net: str, group: Group, channels: list[int]) -> None:
+    if (net, group.name) in READERS:
+        ignore(model, READERS[net, group.name], channels)
+    else:
+        silence(model, net, group.name, group.producers, channels)
+
+
 def cases():
     for name in PRUNABLE:
         model, inputs = make(name)
@@ -99,10 +109,7 @@ def test_pruned_by_half_equals_silenced(net, group):
     removed = half(found.plans[group])
     pruned, masked = copy.deepcopy(model), copy.deepcopy(model)
     remove_channels(pruned, found.plans, {group: removed})
-    if net in RELU:
-        silence(masked, net, group, found.table.group(group).producers, removed)
-    else:
-        ignore(masked, READERS[net, group], removed)
+    mask(masked, net, found.table.group(group), removed)
     with torch.no_grad():
         torch.testing.assert_close(pruned(inputs), masked(inputs), **CLOSE)
         assert not torch.allclose(masked(inputs), model(inputs), **CLOSE)
@@ -117,7 +124,7 @@ def test_all_groups_at_once_equal_all_silenced(net):
     pruned, masked = copy.deepcopy(model), copy.deepcopy(model)
     remove_channels(pruned, found.plans, removed)
     for name, channels in removed.items():
-        silence(masked, net, name, found.table.group(name).producers, channels)
+        mask(masked, net, found.table.group(name), channels)
     with torch.no_grad():
         torch.testing.assert_close(pruned(inputs), masked(inputs), **CLOSE)
 
@@ -160,10 +167,15 @@ def state_of(net):
 RESNET = state_of("resnet_a")
 
 
+def inner(state):
+    """The groups inside the blocks; the residual streams stay."""
+    return [group for group in state.trace.table.groups if group.name.endswith(".conv1")]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.0, 0.99), min_size=6, max_size=6), st.sampled_from(["l1", "l2", "random"]))
 def test_any_ratios_give_the_planned_sizes(ratios, criterion):
-    groups = RESNET.trace.table.groups
+    groups = inner(RESNET)
     values = {Site("prune", g.name, "prune_ratio"): r for g, r in zip(groups, ratios, strict=True)}
     values |= {Site("prune", g.name, "criterion"): criterion for g in groups}
     after = compress(RESNET, Policy(values), ("prune",))
@@ -184,7 +196,7 @@ def test_any_ratios_give_the_planned_sizes(ratios, criterion):
 def test_resnet20_at_half_its_inner_channels():
     model = ResNet()
     state = Compression(model, model, trace(model, torch.zeros(1, 3, 32, 32)), None)
-    values = {Site("prune", g.name, "prune_ratio"): 0.5 for g in state.trace.table.groups}
+    values = {Site("prune", g.name, "prune_ratio"): 0.5 for g in inner(state)}
     after = compress(state, Policy(values), ("prune",))
     table = trace(after.model, torch.zeros(1, 3, 32, 32)).table
     ends = 27 * 16 * 32 * 32 + 64 * 10  # the stem and the head stay
@@ -201,23 +213,6 @@ def test_the_best_channels_stay_in_their_order():
     assert after.model.a.weight[:, 0, 0, 0].tolist() == [5.0, 4.0, 6.0, 7.0]
 
 
-def test_importance_adds_the_normalised_norms_of_all_producers():
-    state = state_of("resnet_b")
-    plan = state.trace.plans["layer2.0.conv2"]
-    weights = [state.model.layer2[0].conv2, state.model.layer2[0].shortcut[0], state.model.layer2[1].conv2]
-    for criterion, norm in ((l1, lambda w: w.abs().sum((1, 2, 3))), (l2, lambda w: w.square().sum((1, 2, 3)).sqrt())):
-        norms = [norm(layer.weight.detach()) for layer in weights]
-        wanted = sum(n / n.mean() for n in norms)
-        torch.testing.assert_close(criterion(state.model, plan), wanted)
-
-
-def test_random_channels_depend_on_the_group_alone():
-    plans = list(RESNET.trace.plans.values())
-    again = [at_random(nn.Identity(), plan) for plan in plans]
-    assert all(torch.equal(at_random(RESNET.model, plan), scores) for plan, scores in zip(plans, again, strict=True))
-    assert not torch.equal(again[0], again[1])
-
-
 @given(st.integers(1, 400), st.floats(0, 0.99))
 def test_never_more_than_asked_and_never_everything(channels, ratio):
     plan = Plan("g", channels, (), (0,) * channels)
@@ -225,6 +220,51 @@ def test_never_more_than_asked_and_never_everything(channels, ratio):
     assert 0 <= count < channels
     assert count <= ratio * channels + 1e-6
     assert count == channels - 1 or count > ratio * channels - 1 - 1e-6
+
+
+MULTIPLES = st.sampled_from([1, 2, 4, 8, 16, 32])
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.floats(0, 0.99), MULTIPLES)
+def test_what_stays_is_the_smallest_multiple_that_is_enough(cell, cells, ratio, multiple):
+    channels = cell * cells
+    plan = Plan("g", channels, (), tuple(c % cells for c in range(channels)))
+    kept = channels - how_many(plan, ratio, multiple)
+    # Counted, not computed: every number of channels that cells, multiple and ratio allow.
+    enough = channels - math.floor(ratio * channels + 1e-9)
+    fitting = [n for n in range(enough, channels + 1) if n % multiple == 0 and n % cells == 0]
+    assert kept == min(fitting, default=channels)
+    assert kept >= 1
+
+
+@given(st.integers(1, 64), st.floats(0, 0.9), st.floats(0, 0.09), MULTIPLES)
+def test_asking_for_more_never_removes_less(channels, ratio, more, multiple):
+    plan = Plan("g", channels, (), (0,) * channels)
+    assert how_many(plan, ratio + more, multiple) >= how_many(plan, ratio, multiple)
+    assert how_many(plan, ratio, 2 * multiple) <= how_many(plan, ratio, multiple)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "kept", "facts"),
+    [(1, 4, {}), (2, 4, {"multiple_of": 2}), (4, 4, {"multiple_of": 4}), (8, 8, {"multiple_of": 8}), (16, 12, {})],
+)
+def test_the_kept_channels_are_a_multiple_or_the_group_stays_whole(multiple, kept, facts):
+    state = state_of("plain")
+    values = {"prune_ratio": 0.7, "channel_multiple": multiple}
+    after = compress(state, Policy({Site("prune", "b", s): v for s, v in values.items()}), ("prune",))
+    assert after.realized["b"] == {"prune_ratio": (12 - kept) / 12, "channels": kept, **facts}
+    assert (after.model.b.out_channels, after.model.head.in_features) == (kept, kept)
+    assert after.stale == (kept < 12)
+
+
+def test_a_multiple_and_the_groups_of_a_grouped_convolution_hold_together():
+    values = {"prune_ratio": 0.6, "channel_multiple": 8}
+    after = compress(state_of("grouped"), Policy({Site("prune", "b.0", s): v for s, v in values.items()}), ("prune",))
+    assert after.realized["b.0"] == {"prune_ratio": 8 / 24, "channels": 16, "multiple_of": 8}
+    layer = after.model.b[0]
+    assert (layer.out_channels, layer.groups) == (16, 4)
+    with torch.no_grad():
+        assert after.model(torch.ones(2, 3, 8, 8)).isfinite().all()
 
 
 def test_thirty_percent_of_ten_is_three():

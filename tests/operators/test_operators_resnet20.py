@@ -59,7 +59,8 @@ def top1(model, search):
 
 
 def halves(state):
-    return {Site("prune", group.name, "prune_ratio"): 0.5 for group in state.trace.table.groups}
+    groups = [group.name for group in state.trace.table.groups if group.name.endswith(".conv1")]
+    return {Site("prune", name, "prune_ratio"): 0.5 for name in groups}
 
 
 def bits(state, weights, inputs):

@@ -10,13 +10,13 @@ import pytest
 import torch
 from nets import IMAGE, PRUNABLE, SEQUENCE, Buffered, ConvBnRelu, Functional, Mixing, Plain, Recurrent, ResNet, make
 from torch import nn
+from torch.nn import functional as F
 
 from automc.core.layers import LayerTable
 from automc.errors import CompressionError, ModelError
 from automc.operators.layers import trace
 from automc.operators.proof import Prover
 
-STREAM = "feeds a residual sum with a shortcut of another width (padded or sliced channels)"
 OUTPUT = "is the network's output"
 
 
@@ -45,13 +45,40 @@ def test_layers_in_order_of_execution_with_their_numbers():
     assert table.input_shape == IMAGE
 
 
-def test_the_option_a_stream_is_refused_and_the_inner_channels_are_not():
+def test_the_streams_of_option_a_are_groups_of_their_own():
     table = trace(ResNet(), torch.zeros(1, 3, 32, 32)).table
-    assert [group.name for group in table.groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)]
-    stream = [layer for layer in table.layers if layer.name == "conv1" or layer.name.endswith("conv2")]
-    assert len(stream) == 10
-    assert {layer.reason for layer in stream} == {STREAM}
+    inner = {f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)}
+    streams = {"conv1": 16, "layer2.0.conv2": 32, "layer3.0.conv2": 64}
+    assert {group.name for group in table.groups} == inner | set(streams)
+    assert {name: table.group(name).channels for name in streams} == streams
+    assert table.group("conv1").producers == ("conv1", *(f"layer1.{b}.conv2" for b in (0, 1, 2)))
+    assert table.group("layer2.0.conv2").consumers == ("layer2.1.conv1", "layer2.2.conv1", "layer3.0.conv1")
+    assert table.layers[-1].reason == OUTPUT
     assert table.macs == 40_551_040
+
+
+def test_padding_written_into_the_forward_couples_all_stages():
+    """Nothing shrinks between the layers then, but the layers do; a padded channel belongs to one stage alone."""
+
+    class Inline(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 4, 1)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = F.relu(self.a(x))
+            x = self.c(F.relu(self.b(x) + F.pad(x, (0, 0, 0, 0, 2, 2))))
+            return self.out(x.mean((2, 3)))
+
+    torch.manual_seed(0)
+    model, inputs = Inline(), torch.randn(2, *IMAGE)
+    found = trace(model, inputs)
+    group = found.table.group("a")
+    assert (group.channels, group.producers, group.consumers) == (8, ("a", "b"), ("b", "c"))
+    (unit,) = [c for c in range(8) if found.plans["a"].cuts[0].index[c] == (1,)]
+    places = {(cut.module, cut.role): cut.index[unit] for cut in found.plans["a"].cuts}
+    assert places == {("a", "out"): (1,), ("b", "in"): (1,), ("b", "out"): (3,), ("c", "in"): (3,)}
 
 
 def test_coupled_layers_of_option_b_and_of_a_depthwise_block():
@@ -83,8 +110,6 @@ def test_a_layer_used_twice_is_one_layer_with_both_uses_counted():
 @pytest.mark.parametrize(
     ("build", "shape", "reason"),
     [
-        (Recurrent, SEQUENCE, "is coupled to 'rnn', a LSTM, whose channels cannot be cut"),
-        (Buffered, IMAGE, r"cannot lose channels: the forward then fails \(RuntimeError: The size of tensor"),
         (Mixing, IMAGE, "cannot lose channels: the rest of the network changes too"),
     ],
 )
@@ -93,6 +118,15 @@ def test_what_cannot_be_pruned_says_why(build, shape, reason):
     assert table.groups == ()
     with pytest.raises(CompressionError, match=reason):
         raise CompressionError(table.layers[0].reason)
+
+
+def test_a_convolution_before_an_lstm_and_one_before_a_buffer():
+    """The inputs of a recurrent layer are cut; a per-channel buffer keeps its length, and so does what it meets."""
+    table = trace(Recurrent(), torch.zeros(2, *SEQUENCE)).table
+    assert [(g.name, g.consumers) for g in table.groups] == [("conv", ("rnn",)), ("rnn", ("out",))]
+    assert table.layer("rnn").macs == 10 * 4 * 6 * (8 + 6)
+    found = trace(Buffered(), torch.zeros(2, *IMAGE))
+    assert {cut.full for cut in found.plans["conv"].cuts} == {"outside"}
 
 
 def test_a_multiplying_depthwise_convolution_is_refused():
@@ -181,12 +215,17 @@ def test_a_frozen_network_in_half_precision_is_traced_like_any_other():
     assert trace(model.requires_grad_(False).bfloat16(), inputs.bfloat16()).table == expected
 
 
+class Silent(nn.Sequential):
+    def forward(self, x):
+        super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("model", "example", "message"),
     [
         (Plain(), torch.zeros(1, 4, 8, 8), r"the forward fails on inputs \(1, 4, 8, 8\) \(RuntimeError: .*channels"),
-        (nn.ReLU(), torch.zeros(1, 3), "uses no Conv1d, Conv2d, Conv3d or Linear module"),
-        (nn.LSTM(3, 4), torch.zeros(1, 2, 3), "must return one tensor, not tuple"),
+        (nn.ReLU(), torch.zeros(1, 3), "uses no convolution, Linear, LSTM or GRU module"),
+        (Silent(nn.Linear(3, 2)), torch.zeros(1, 3), "must return tensors, not NoneType"),
         (lambda x: x, torch.zeros(1, 3), "must be a torch.nn.Module, not function"),
     ],
 )

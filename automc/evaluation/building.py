@@ -1,0 +1,94 @@
+"""From a policy to the network that is measured: compressed, repaired where the order says so, recalibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from automc.core.policy import Policy
+from automc.core.ports import Monitor
+from automc.evaluation.finetune import Repair
+from automc.evaluation.lesson import Lesson
+from automc.operators.base import Compression, compress, order_of, split_at_training
+from automc.operators.layers import Trace
+from automc.operators.milder import milder
+from automc.operators.recalibrate import recalibrate
+
+ASSISTANT_SHARE = 1 / 3
+"""Of a repair's steps, those that train the teaching assistant; the student has the others."""
+
+
+@dataclass
+class Builder:
+    """Builds networks from one original.
+
+    ``distill``'s place in the order is the repair's: operators before it are live while the network trains, those after
+    it are applied to the trained network. An order without it has the repair last. Without steps the order is simply
+    the order.
+
+    Attributes:
+        original: in eval mode, never changed. trace: of it. calibration, targets: normalised inputs and their labels.
+        memory: facts of the original that operators keep between trials; it does not travel to other processes.
+    """
+
+    original: nn.Module
+    trace: Trace
+    calibration: Tensor
+    targets: Tensor
+    repair: Repair
+    memory: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def __call__(self, policy: Policy, order: Sequence[str], steps: int, seed: int, monitor: Monitor) -> Compression:
+        """The network of this policy after a repair of so many steps; the empty policy is never repaired.
+
+        Raises:
+            NotFinite, CompressionError: as the repair and ``compress``.
+        """
+        order = order_of(policy, order)
+        if not policy or not steps:
+            return self._compressed(self._start(), policy, order, order)
+        before, after = split_at_training(order)
+        state = self._compressed(self._start(), policy, order, before)
+        lesson, spent = self._lesson(state, policy, order, steps, seed)
+        self.repair(state.model, lesson, steps - spent, seed, lambda step, value: monitor(step + spent, value))
+        # The running statistics lag behind the last steps and have seen augmented inputs.
+        recalibrate(state.model, self.calibration)
+        if any(site.operator in after for site in policy):
+            state = self._compressed(state, policy, order, after)
+        return state
+
+    def _start(self) -> Compression:
+        return Compression(self.original, self.original, self.trace, self.calibration, self.targets, memory=self.memory)
+
+    def _compressed(self, state: Compression, policy: Policy, order: Sequence[str], only: Sequence[str]) -> Compression:
+        """These operators applied, and the batch-norm statistics those of the result."""
+        state = compress(state, policy, order, only)
+        if state.stale:
+            recalibrate(state.model, self.calibration)
+        return replace(state, stale=False)
+
+    def _lesson(
+        self, state: Compression, policy: Policy, order: Sequence[str], steps: int, seed: int
+    ) -> tuple[Lesson, int]:
+        """What the student learns from, and how many of the steps its teacher took."""
+        if not state.losses or state.teaching == "original":
+            return Lesson(self.original, state.losses), 0
+        if state.teaching == "self":
+            return Lesson(None, state.losses), 0
+        between = self._compressed(self._start(), milder(policy), order, split_at_training(order)[0])
+        spent = round(ASSISTANT_SHARE * steps) if state.teaching == "assistant" else 0
+        if spent:
+            # A seed of its own: the student is not to meet the very batches that its teacher saw.
+            self.repair(between.model, Lesson(self.original, between.losses), spent, seed + 1, _heedless)
+            recalibrate(between.model, self.calibration)
+        return Lesson(between.model, state.losses), spent
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "memory": {}}
+
+
+def _heedless(step: int, value: float) -> bool:
+    return True

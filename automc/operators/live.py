@@ -1,0 +1,324 @@
+"""Layers whose weights stay compressed while they train: every forward takes them through a mask and a quantizer.
+
+The dense float weight stays the parameter, so that repair moves it and the mask and the rounding follow. What a forward
+uses is computed anew from it each time, in training and in eval alike, so nothing depends on which forward came last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from automc.core.stored import Stored
+from automc.errors import CompressionError
+
+UNTOUCHED = 32
+"""Bits of a weight or input that is left as it is."""
+
+Pattern = Callable[[Tensor], Tensor]
+"""Chooses which weights stay: scores of the weight's shape in, a bool mask of the same shape out. It pickles."""
+
+
+class WeightQuantizer(nn.Module):
+    """Rounds one weight tensor. A subclass keeps what it learned when it was made (clips, steps, tables) as its own
+    buffers or parameters.
+
+    Attributes:
+        bits: 1 to 8, of a stored code. per_row: names of those of its tensors that have one entry an output channel.
+    """
+
+    bits: int
+    per_row: tuple[str, ...] = ()
+
+    def forward(self, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The rounded weight; in training with gradients for the weight, and for the quantizer's parameters if any.
+
+        Args:
+            weight: shape (rows, ...), 0 where ``mask`` (bool, the same shape) is False. What is returned there is
+                not used.
+        """
+        raise NotImplementedError
+
+    def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:
+        """Codes whose ``dense()`` is ``forward`` in eval mode, bit for bit, where the mask is True; no mask in it."""
+        raise NotImplementedError
+
+    def select(self, axis: int, take: Callable[[Tensor], Tensor]) -> None:
+        """Follow a weight that lost channels: ``take`` does to a tensor what was done along this axis."""
+        if axis == 0:
+            for name in self.per_row:
+                old = getattr(self, name)
+                new = take(old.detach())
+                setattr(self, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+
+    def advance(self, weight: Tensor, progress: float) -> None:
+        """Called before a step of the repair; ``progress`` in [0, 1) is the share of its steps that are done."""
+
+
+class LiveWeight(nn.Module):
+    """One weight tensor's way from the parameter to the product.
+
+    Attributes:
+        mask: bool, the weight's shape, or None; False weights are 0. quantizer: or None.
+        pattern: chooses the mask anew from the weights' sizes before each step of the repair, so that pruned weights
+            may come back (dynamic network surgery, Guo et al. 2016); None keeps the mask as it is.
+    """
+
+    mask: Tensor | None
+    quantizer: WeightQuantizer | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", None)
+        self.quantizer = None
+        self.pattern: Pattern | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Nothing happens on this way."""
+        return self.mask is None and self.quantizer is None
+
+    def forward(self, weight: Tensor) -> Tensor:
+        mask = self.mask
+        used = weight if mask is None else torch.where(mask, weight, 0.0)
+        if self.quantizer is not None:
+            used = self.quantizer(used, mask)
+            used = used if mask is None else torch.where(mask, used, 0.0)
+        if mask is not None and self.training and self.pattern is not None:
+            used = used + torch.where(mask, 0.0, weight - weight.detach())  # no value, but a gradient for the masked
+        return used
+
+    def stored(self, weight: Tensor) -> Stored:
+        """What a file holds of this weight; not for a plain way."""
+        mask = None if self.mask is None else self.mask.cpu().numpy().astype(np.bool_)
+        weight = weight.detach() if self.mask is None else torch.where(self.mask, weight.detach(), 0.0)
+        if self.quantizer is None:
+            return Stored(UNTOUCHED, values=weight.float().cpu().numpy(), mask=mask)
+        stored = self.quantizer.stored(weight, self.mask)
+        return Stored(stored.bits, stored.codes, stored.scale, stored.zero, stored.levels, mask, stored.values)
+
+    def select(self, axis: int, take: Callable[[Tensor], Tensor]) -> None:
+        """See WeightQuantizer.select."""
+        if self.mask is not None:
+            self.mask = take(self.mask)
+        if self.quantizer is not None:
+            self.quantizer.select(axis, take)
+
+    def advance(self, weight: Tensor, progress: float) -> None:
+        """See WeightQuantizer.advance."""
+        if self.mask is not None and self.pattern is not None:
+            self.mask = self.pattern(weight.detach().abs())
+        if self.quantizer is not None:
+            kept = weight.detach() if self.mask is None else torch.where(self.mask, weight.detach(), 0.0)
+            self.quantizer.advance(kept, progress)
+
+
+class LiveLayer(nn.Module):
+    """A convolution, linear or recurrent layer with compressed weights, rounded inputs or both; ``live`` makes one.
+
+    Attributes:
+        ways: by weight tensor: ``weight``, or ``weight_ih_l0`` and so on of a recurrent layer.
+        weight_bits, activation_bits: 1 to 8, or 32 for untouched. input_quantizer: rounds the input, or None.
+        frozen: the weights are used as they are (see ``freeze``).
+    """
+
+    ways: nn.ModuleDict
+    weight_bits: int
+    activation_bits: int
+    input_quantizer: nn.Module | None
+    frozen: bool
+
+    def used(self, name: str) -> Tensor:
+        """A tensor as the forward uses it."""
+        tensor: Tensor = getattr(self, name)
+        if self.frozen or name not in self.ways:
+            return tensor
+        used: Tensor = self.ways[name](tensor)
+        return used
+
+    def stored(self) -> dict[str, Stored]:
+        """By tensor name, what a file holds of each weight that is not plain; ``dense()`` of it is what is used.
+
+        Raises:
+            CompressionError: the weights are frozen.
+        """
+        if self.frozen:
+            raise CompressionError(f"this {type(self).__name__} has no codes: its weights are frozen")
+        return {name: way.stored(getattr(self, name)) for name, way in self._ways() if not way.plain}
+
+    def freeze(self, tensors: Mapping[str, Tensor | None]) -> None:
+        """From now on use the weights as they are, these ones in the place of the old; the input is still rounded.
+
+        Args:
+            tensors: by name (``weight``, ``bias``, ...), of the old shapes, a bias may be new.
+        """
+        for name, tensor in tensors.items():
+            new = None if tensor is None else nn.Parameter(tensor.detach().clone(), requires_grad=False)
+            setattr(self, name, new)
+        self.frozen = True
+
+    def select(self, name: str, axis: int, take: Callable[[Tensor], Tensor]) -> None:
+        """Follow a tensor that lost channels along an axis."""
+        if name in self.ways:
+            self.ways[name].select(axis, take)  # type: ignore[operator]
+
+    def advance(self, progress: float) -> None:
+        """See WeightQuantizer.advance."""
+        for name, way in self._ways():
+            way.advance(getattr(self, name), progress)
+
+    def _ways(self) -> Iterator[tuple[str, LiveWeight]]:
+        for name, way in self.ways.items():
+            assert isinstance(way, LiveWeight)
+            yield name, way
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        return x if self.input_quantizer is None else self.input_quantizer(x)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, weight_bits={self.weight_bits}, activation_bits={self.activation_bits}"
+
+
+class _LiveConv(LiveLayer):
+    _conv_forward: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        product: Tensor = self._conv_forward(self._rounded(x), self.used("weight"), self.bias)
+        return product
+
+
+class LiveConv1d(_LiveConv, nn.Conv1d):
+    """A live Conv1d."""
+
+
+class LiveConv2d(_LiveConv, nn.Conv2d):
+    """A live Conv2d."""
+
+
+class LiveConv3d(_LiveConv, nn.Conv3d):
+    """A live Conv3d."""
+
+
+class _LiveTransposed(LiveLayer):
+    _output_padding: Any
+
+    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
+        layer: Any = self
+        sizes = (layer.stride, layer.padding, layer.kernel_size, len(layer.kernel_size), layer.dilation)
+        padding = self._output_padding(input, output_size, *sizes)
+        product: Tensor = _TRANSPOSED[len(layer.kernel_size)](
+            self._rounded(input),
+            self.used("weight"),
+            layer.bias,
+            layer.stride,
+            layer.padding,
+            padding,
+            layer.groups,
+            layer.dilation,
+        )
+        return product
+
+
+_TRANSPOSED: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+class LiveConvTranspose1d(_LiveTransposed, nn.ConvTranspose1d):
+    """A live ConvTranspose1d."""
+
+
+class LiveConvTranspose2d(_LiveTransposed, nn.ConvTranspose2d):
+    """A live ConvTranspose2d."""
+
+
+class LiveConvTranspose3d(_LiveTransposed, nn.ConvTranspose3d):
+    """A live ConvTranspose3d."""
+
+
+class LiveLinear(LiveLayer, nn.Linear):
+    """A live Linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self._rounded(x), self.used("weight"), self.bias)
+
+
+class _LiveRecurrent(LiveLayer):
+    _flat_weights: list[Any]
+    _flat_weights_names: list[str]
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        kept = self._flat_weights
+        self._flat_weights = [self.used(name) for name in self._flat_weights_names]
+        try:
+            return super().forward(self._packed_or_not(input), hx)
+        finally:
+            self._flat_weights = kept
+
+    def _packed_or_not(self, input: Any) -> Any:
+        if isinstance(input, PackedSequence):
+            return input._replace(data=self._rounded(input.data))
+        return self._rounded(input)
+
+
+class LiveLSTM(_LiveRecurrent, nn.LSTM):  # type: ignore[misc]
+    """A live LSTM."""
+
+
+class LiveGRU(_LiveRecurrent, nn.GRU):  # type: ignore[misc]
+    """A live GRU."""
+
+
+_LIVE: tuple[tuple[type[nn.Module], type[LiveLayer]], ...] = (
+    (nn.Conv1d, LiveConv1d),
+    (nn.Conv2d, LiveConv2d),
+    (nn.Conv3d, LiveConv3d),
+    (nn.ConvTranspose1d, LiveConvTranspose1d),
+    (nn.ConvTranspose2d, LiveConvTranspose2d),
+    (nn.ConvTranspose3d, LiveConvTranspose3d),
+    (nn.Linear, LiveLinear),
+    (nn.LSTM, LiveLSTM),
+    (nn.GRU, LiveGRU),
+)
+
+
+def live(layer: nn.Module) -> LiveLayer:
+    """Turn a layer into its live kind, in place: it keeps its path, parameters and hooks. A live one stays as it is.
+
+    Its ways are plain, its bits untouched.
+
+    Raises:
+        CompressionError: it is no Conv1d/2d/3d, ConvTranspose1d/2d/3d, Linear, LSTM or GRU.
+    """
+    if isinstance(layer, LiveLayer):
+        return layer
+    kind = next((kind for plain, kind in _LIVE if isinstance(layer, plain)), None)
+    if kind is None:
+        raise CompressionError(f"a {type(layer).__name__} has no live kind, so its weights cannot be compressed")
+    layer.__class__ = kind
+    assert isinstance(layer, LiveLayer)
+    layer.weight_bits = layer.activation_bits = UNTOUCHED
+    layer.input_quantizer, layer.frozen = None, False
+    layer.ways = nn.ModuleDict({name: LiveWeight() for name in weight_names(layer)})
+    layer.ways.train(layer.training)
+    return layer
+
+
+def weight_names(layer: nn.Module) -> list[str]:
+    """Names of a layer's weight matrices and filters: ``weight``, or those of a recurrent layer."""
+    return [name for name, tensor in layer.named_parameters(recurse=False) if name.startswith("weight")]
+
+
+def advance(model: nn.Module, progress: float) -> None:
+    """Tell every live layer how far the repair is; called before each of its steps.
+
+    Args:
+        progress: share of the steps that are done, in [0, 1).
+    """
+    for module in model.modules():
+        if isinstance(module, LiveLayer):
+            module.advance(progress)

@@ -1,0 +1,129 @@
+"""Rounding of a layer's input: one affine grid a tensor, its step fixed, learned (LSQ) or of a learned clip (PACT)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from automc.operators.quantizers.ranges import PERCENTILE, kl_threshold
+from automc.operators.quantizers.rows import straight_through
+
+_CLIPS = torch.logspace(-1.3, 0.0, 40)
+_MSE_SAMPLE = 8192
+
+
+class InputQuantizer(nn.Module):
+    """Rounds a tensor to ``(clamp(round(x / scale) + zero, 0, 2^bits - 1) - zero) * scale``.
+
+    In eval mode these are the only operations, so that an exported graph does the same. Zero is one of the values,
+    so padding stays exact. In training the gradient passes where x is in range and is 0 elsewhere.
+
+    Attributes:
+        scale: above 0, shape (); a parameter where it is learned, else a buffer.
+        zero: a buffer: a whole number in [0, 2^bits - 1], shape ().
+    """
+
+    scale: Tensor
+    zero: Tensor
+    learned = False
+
+    def __init__(self, bits: int, low: float, high: float) -> None:
+        """Cover [low, high]; low <= 0 <= high. A range too small for single precision gets scale 1."""
+        super().__init__()
+        self.bits = bits
+        self.top = float(2**bits - 1)
+        step = (high - low) / self.top
+        scale = torch.tensor(step if step >= torch.finfo(torch.float32).tiny else 1.0)
+        self.scale = nn.Parameter(scale) if self.learned else nn.Buffer(scale)
+        self.register_buffer("zero", torch.round(-low / scale).clamp(0, self.top))
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = torch.clamp(torch.round(x / self.scale) + self.zero, 0.0, self.top)
+        rounded = (codes - self.zero) * self.scale
+        return self.passed(rounded, x) if self.training else rounded
+
+    def passed(self, rounded: Tensor, x: Tensor) -> Tensor:
+        """The rounded input with its gradient."""
+        low, high = -self.zero * self.scale, (self.top - self.zero) * self.scale
+        return straight_through(rounded, torch.clamp(x, low, high))
+
+    @classmethod
+    def fit(cls, bits: int, sample: Tensor, low: float, high: float, rule: str = "mse") -> InputQuantizer:
+        """The quantizer for what was seen at an input.
+
+        Args:
+            sample: shape (m,), some of the values. low, high: the least and greatest value seen.
+            rule: ``mse``: the least squared error over 40 shares of [low, high], on up to 8,192 values; ``minmax``:
+                all of it; ``percentile``: 99.9 % of the sample at each end; ``kl``: see ranges.kl_threshold, on
+                sizes.
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        if rule == "mse":
+            share = _best_share(bits, sample[:: max(len(sample) // _MSE_SAMPLE, 1)], low, high)
+            return cls(bits, share * low, share * high)
+        if rule == "percentile":
+            ends = torch.tensor([1 - PERCENTILE, PERCENTILE], dtype=sample.dtype, device=sample.device)
+            least, most = torch.quantile(sample, ends).tolist()
+            return cls(bits, max(low, min(least, 0.0)), min(high, max(most, 0.0)))
+        if rule == "kl":
+            levels = 2**bits if low == 0 or high == 0 else 2 ** (bits - 1)
+            threshold = float(kl_threshold(sample.abs()[None], None, max(levels, 2)))
+            return cls(bits, max(low, -threshold), min(high, threshold))
+        return cls(bits, low, high)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}, scale={self.scale.item():.4g}, zero={self.zero.item():g}"
+
+
+def _best_share(bits: int, sample: Tensor, low: float, high: float) -> float:
+    """The share of [low, high] with the least squared error on a sample."""
+    top = float(2**bits - 1)
+    if high - low < top * torch.finfo(torch.float32).tiny:
+        return 1.0
+    zero = float(torch.round(torch.tensor(-low * top / (high - low))))
+    errors = []
+    for share in _CLIPS.tolist():
+        step = share * (high - low) / top
+        exact = sample * (1 / step)
+        error = torch.round(exact).clamp_(-zero, top - zero).sub_(exact)
+        errors.append(float(torch.linalg.vector_norm(error)) * step)
+    return float(_CLIPS[errors.index(min(errors))])
+
+
+class LearnedStepInput(InputQuantizer):
+    """The step is learned (LSQ, Esser et al. 2020): its gradient is round(v) - v inside the range, v = x / scale, and
+    the end's code outside, times 1 / sqrt(n * largest code), n the numbers of one input."""
+
+    learned = True
+
+    def passed(self, rounded: Tensor, x: Tensor) -> Tensor:
+        share = (x[0].numel() * self.top) ** -0.5
+        step = straight_through(self.scale, self.scale * share)
+        exact = torch.clamp(x / step, -self.zero, self.top - self.zero)
+        code = torch.clamp(torch.round(x / self.scale) + self.zero, 0.0, self.top) - self.zero
+        return straight_through(code, exact) * step
+
+    def train(self, mode: bool = True) -> LearnedStepInput:
+        """Also keeps the step above 0, whatever the optimizer did."""
+        with torch.no_grad():
+            self.scale.clamp_(min=_LEAST)
+        super().train(mode)
+        return self
+
+
+class LearnedClipInput(LearnedStepInput):
+    """The clip is learned (PACT, Choi et al. 2018): its gradient is 1 where x is beyond it, else 0.
+
+    The parameter is the step, ``clip / largest code``; its gradient is so scaled that a step of gradient descent moves
+    the clip as if it were the parameter. An input of both signs has a clip at either end, moving in proportion. The
+    paper's decay of the clip is left out.
+    """
+
+    def passed(self, rounded: Tensor, x: Tensor) -> Tensor:
+        reach = self.top - self.zero if self.zero * 2 <= self.top else self.zero
+        step = straight_through(self.scale, self.scale / reach**2)
+        return straight_through(rounded, torch.clamp(x, -self.zero * step, (self.top - self.zero) * step))
+
+
+_LEAST = 1e-8
+"""Least step of a learned quantizer."""

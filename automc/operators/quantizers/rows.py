@@ -1,0 +1,113 @@
+"""What all quantizers share: rows of a weight, the straight-through gradient, and the frame they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from automc.core.stored import Stored
+from automc.operators.live import WeightQuantizer
+
+
+def straight_through(rounded: Tensor, x: Tensor) -> Tensor:
+    """The value of ``rounded`` to the last bit (x - x is exactly 0), with the gradient of ``x``.
+
+    The straight-through estimator (Bengio et al. 2013).
+    """
+    return rounded.detach() + (x - x.detach())
+
+
+def along_rows(values: Tensor, weight: Tensor) -> Tensor:
+    """Values of shape (rows,) or (1,), as they multiply a weight of shape (rows, ...)."""
+    return values.view(-1, *(1,) * (weight.dim() - 1))
+
+
+def kept_mean(rows: Tensor, kept: Tensor | None) -> Tensor:
+    """Mean of each row of a (rows, n) tensor where ``kept`` (the same shape) is True; 0 where nothing is."""
+    if kept is None:
+        return rows.mean(dim=1)
+    return torch.where(kept, rows, 0.0).sum(dim=1) / kept.sum(dim=1).clamp_min(1)
+
+
+def positive(scale: Tensor) -> Tensor:
+    """A scale that can be divided by: 1 where it is 0 or too small for single precision."""
+    return torch.where(scale >= torch.finfo(scale.dtype).tiny, scale, 1.0)
+
+
+class ScaledQuantizer(WeightQuantizer):
+    """Numbers times a scale, one a row (``granularity: channel``) or one for the whole weight (``tensor``).
+
+    A subclass says which scale, which codes and which number a code stands for; all tensors of one value a row have
+    shape (rows,), or (1,) per tensor. Live scales follow the weights in repair; ``hold`` fixes them.
+
+    Attributes:
+        per_channel: one scale a row. held: the scale once it is fixed or learned, else None.
+    """
+
+    held: Tensor | None
+
+    def __init__(self, bits: int, per_channel: bool, per_row: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.bits, self.per_channel = bits, per_channel
+        self.per_row = per_row if per_channel else ()
+        self.register_buffer("held", None)
+
+    def live_scale(self, rows: Tensor, kept: Tensor | None) -> Tensor:
+        """The scale that fits the weights as they are, shape (len(rows),)."""
+        raise NotImplementedError
+
+    def codes(self, weight: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Whole numbers as floats, of the weight's shape; ``scale`` is shaped to multiply it."""
+        raise NotImplementedError
+
+    def numbers(self, codes: Tensor) -> Tensor:
+        """What codes stand for, before the scale; whole numbers stand for themselves."""
+        return codes
+
+    def scale(self, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The scale in use, shape (len(weight),)."""
+        if self.held is not None:
+            held = self.held.detach()
+            scale = positive(held.abs()) if isinstance(self.held, nn.Parameter) else held
+        else:
+            scale = self.live_scale(self.rows(weight.detach()), None if mask is None else self.rows(mask))
+        return scale.expand(len(weight))
+
+    def forward(self, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            scale = along_rows(self.scale(weight, mask), weight)
+            rounded = self.numbers(self.codes(weight, scale, mask)) * scale
+        return self.passed(rounded, weight, scale) if self.training else rounded
+
+    def passed(self, rounded: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        """The rounded weight with its gradient: straight through."""
+        return straight_through(rounded, weight)
+
+    @torch.no_grad()
+    def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:
+        scale = self.scale(weight, mask)
+        codes = self.codes(weight, along_rows(scale, weight), mask)
+        return Stored(self.bits, codes.to(torch.int16).cpu().numpy(), scale.cpu().numpy())
+
+    @torch.no_grad()
+    def hold(self, weight: Tensor, mask: Tensor | None = None, learned: bool = False) -> None:
+        """Fix the scale at what it is for this weight; ``learned`` makes it a parameter."""
+        scale = self.scale(weight, mask)
+        scale = (scale if self.per_channel else scale[:1]).clone()
+        self._buffers.pop("held", None)
+        self.held = nn.Parameter(scale) if learned else nn.Buffer(scale)
+
+    def select(self, axis: int, take: Callable[[Tensor], Tensor]) -> None:
+        super().select(axis, take)
+        if axis == 0 and self.per_channel and self.held is not None:
+            new = take(self.held.detach())
+            self.held = nn.Parameter(new, self.held.requires_grad) if isinstance(self.held, nn.Parameter) else new
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """The weight, shape (rows, n), or (1, all) per tensor."""
+        return weight.flatten(1) if self.per_channel else weight.flatten()[None]
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}, {'per channel' if self.per_channel else 'per tensor'}"

@@ -1,0 +1,82 @@
+"""Second moments of what layers answer to the calibration inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automc.errors import CompressionError
+from automc.operators.base import Compression
+from automc.operators.decompositions import Part
+from automc.operators.factorized import like
+from automc.operators.recalibrate import batch_norms, recalibrate, run
+
+
+def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, Tensor]:
+    """By layer, the sum of z z^T over the answers z of this part of it to what the layer sees; float64.
+
+    All in the network as it is by now. Where its batch-norm statistics are stale the same pass recalibrates them (see
+    ``quantize``); where it is still the original, the sums are the same in every trial and are remembered.
+
+    Args:
+        parts: by layer name, from the layer's inputs to rows that each see them (see ``decompositions.response``).
+
+    Returns:
+        Shape (rows, rows) each.
+
+    Raises:
+        CompressionError: there are no calibration inputs, or the layer does not run on them.
+    """
+    if not parts:
+        return {}
+    model, inputs = state.model, state.calibration
+    if inputs is None or not len(inputs):
+        raise CompressionError(f"factorize({next(iter(parts))}).data_aware needs calibration inputs; there are none")
+    memory = state.memory if _same(model, state.teacher) else {}
+    places = {name: ("factorize", name, "moment", part.axes) for name, part in parts.items()}
+    wanted = {name: part for name, part in parts.items() if places[name] not in memory}
+    if wanted:
+        with _observed(model, wanted) as sums:
+            if state.stale and batch_norms(model):
+                recalibrate(model, inputs)
+            else:
+                run(model, inputs)
+        memory.update({places[name]: moment for name, moment in sums.items()})
+    for name, place in places.items():
+        if place not in memory:
+            raise CompressionError(f"factorize({name}).data_aware: the layer does not run on the calibration inputs")
+    return {name: memory[place] for name, place in places.items()}
+
+
+def _same(model: nn.Module, other: nn.Module) -> bool:
+    own, others = model.state_dict(), other.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(own[key], others[key]) for key in own)
+
+
+@contextmanager
+def _observed(model: nn.Module, parts: Mapping[str, Part]) -> Iterator[dict[str, Tensor]]:
+    """The sums, filled by every forward inside the block."""
+    sums: dict[str, Tensor] = {}
+
+    def watch(name: str, part: nn.Module, axis: int) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
+            seen = args[0] if args else kwargs["input"]
+            answers = part(seen.detach()).movedim(axis, -1).flatten(0, -2).double()
+            sums[name] = sums.get(name, 0) + answers.T @ answers
+
+        return hook
+
+    hooks = []
+    for name, part in parts.items():
+        layer = model.get_submodule(name)
+        watching = watch(name, like(layer, part), 1 - part.weight.dim())
+        hooks.append(layer.register_forward_pre_hook(watching, with_kwargs=True))
+    try:
+        yield sums
+    finally:
+        for handle in hooks:
+            handle.remove()
