@@ -49,9 +49,9 @@ class Builder:
         """
         order = order_of(policy, order)
         if not policy or not steps:
-            return self._compressed(self._start(), policy, order, order)
+            return self._compressed(self.start(), policy, order, order)
         before, after = split_at_training(order)
-        state = self._compressed(self._start(), policy, order, before)
+        state = self._compressed(self.start(), policy, order, before)
         lesson, spent = self._lesson(state, policy, order, steps, seed)
         self.repair(state.model, lesson, steps - spent, seed, lambda step, value: monitor(step + spent, value))
         # The running statistics lag behind the last steps and have seen augmented inputs.
@@ -60,7 +60,8 @@ class Builder:
             state = self._compressed(state, policy, order, after)
         return state
 
-    def _start(self) -> Compression:
+    def start(self) -> Compression:
+        """The original at the beginning of its way through the operators."""
         return Compression(self.original, self.original, self.trace, self.calibration, self.targets, memory=self.memory)
 
     def _compressed(self, state: Compression, policy: Policy, order: Sequence[str], only: Sequence[str]) -> Compression:
@@ -78,7 +79,7 @@ class Builder:
             return Lesson(self.original, state.losses), 0
         if state.teaching == "self":
             return Lesson(None, state.losses), 0
-        between = self._compressed(self._start(), milder(policy), order, split_at_training(order)[0])
+        between = self._compressed(self.start(), milder(policy), order, split_at_training(order)[0])
         spent = round(ASSISTANT_SHARE * steps) if state.teaching == "assistant" else 0
         if spent:
             # A seed of its own: the student is not to meet the very batches that its teacher saw.

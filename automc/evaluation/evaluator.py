@@ -94,6 +94,10 @@ class NetworkEvaluator:
     def table(self) -> LayerTable:
         return self._trace.table
 
+    def original(self) -> Compression:
+        """The original network at the beginning of its way through the operators."""
+        return self._builder.start()
+
     def evaluate(self, policy: Policy, rung: int, monitor: Monitor) -> Measurement:
         """See core.ports.Evaluator. A repair that the monitor ended is measured as far as it came."""
         start = time.perf_counter()

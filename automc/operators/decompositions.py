@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 _SWEEPS = 3
-"""Sweeps of orthogonal iteration after the HOSVD. On the kernels of a trained ResNet-20 the error is then within 0.2 % of
-that after 50 sweeps, without any within 9 %."""
+"""Sweeps of orthogonal iteration after the HOSVD. On the kernels of a trained ResNet-20 the error is then within 0.2 %
+of that after 50 sweeps, without any within 9 %."""
 
 
 class Part(NamedTuple):
