@@ -118,7 +118,16 @@ def test_nothing_is_left_to_fill_in() -> None:
     assert "<!--" not in README
 
 
-@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "search_spaces/README.md", "automc/operators/README.md", "experiments/benchmarks/README.md"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "search_spaces/README.md",
+        "automc/operators/README.md",
+        "experiments/benchmarks/README.md",
+    ],
+)
 def test_links_lead_somewhere(path: str) -> None:
     file = ROOT / path
     targets = re.findall(r"\]\(([^)#]+)", file.read_text(encoding="utf-8"))

@@ -13,8 +13,8 @@ from automc.core.ports import Monitor
 from automc.evaluation.finetune import Repair
 from automc.evaluation.lesson import Lesson
 from automc.operators.base import Compression, compress, order_of, split_at_training
+from automc.operators.distillation.milder import milder
 from automc.operators.layers import Trace
-from automc.operators.milder import milder
 from automc.operators.recalibrate import recalibrate
 
 ASSISTANT_SHARE = 1 / 3

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from automc.operators.base import Answer, LossTerm
-from automc.operators.features import watched
+from automc.operators.distillation.features import watched
 
 DECAY = 0.95
 """Of the student's moving average, a step: it remembers about 20 steps, and a repair has tens to hundreds."""

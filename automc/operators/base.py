@@ -18,7 +18,7 @@ from automc.core.space import OperatorInfo
 from automc.errors import CompressionError
 from automc.operators import OPERATORS
 from automc.operators.copies import duplicate
-from automc.operators.groups import one_line
+from automc.operators.groups.graph import one_line
 from automc.operators.layers import Trace
 
 Settings = Mapping[str, Mapping[str, Value]]

@@ -6,6 +6,7 @@ import copy
 from collections import Counter, OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -33,3 +34,9 @@ def duplicate(model: nn.Module) -> nn.Module:
 def _storage(tensor: Tensor) -> int:
     """Where its numbers lie: views of one storage must stay views of one storage."""
     return tensor.untyped_storage().data_ptr()
+
+
+def equal(model: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same parameters and buffers, bit for bit."""
+    own, others = model.state_dict(), other.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(own[key], others[key]) for key in own)

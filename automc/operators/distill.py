@@ -8,9 +8,9 @@ from itertools import pairwise
 from automc.core.policy import Value
 from automc.errors import CompressionError
 from automc.operators.base import Compression, LossTerm, Settings
-from automc.operators.distill_features import FeatureTerm
-from automc.operators.distill_logits import LogitTerm
-from automc.operators.features import Feature, choose, shapes
+from automc.operators.distillation.distances import FeatureTerm
+from automc.operators.distillation.features import Feature, choose, shapes
+from automc.operators.distillation.logits import LogitTerm
 
 
 def distill(state: Compression, settings: Settings) -> Compression:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from automc.core.policy import Value
 from automc.operators.base import Compression, Settings
+from automc.operators.groups.slicing import Plan
 from automc.operators.layers import Trace
-from automc.operators.slicing import Plan
 
 
 class Dropped(nn.Identity):

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from automc.core.policy import Value
 from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
-from automc.operators.decompositions import (
+from automc.operators.factorized import chain, put
+from automc.operators.live import LiveLayer
+from automc.operators.low_rank.decompositions import (
     Basis,
     Part,
     basis,
@@ -24,11 +26,9 @@ from automc.operators.decompositions import (
     two_parts,
     unfold,
 )
-from automc.operators.factorized import chain, put
-from automc.operators.live import LiveLayer
-from automc.operators.polyadic import cp
-from automc.operators.ranks import by_energy, by_ratio, by_vbmf
-from automc.operators.responses import second_moments
+from automc.operators.low_rank.polyadic import cp
+from automc.operators.low_rank.ranks import by_energy, by_ratio, by_vbmf
+from automc.operators.low_rank.responses import second_moments
 
 T = TypeVar("T")
 

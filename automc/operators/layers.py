@@ -15,11 +15,11 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from automc.core.layers import Layer, LayerTable
 from automc.errors import ModelError
 from automc.operators.blocks import find_blocks
-from automc.operators.coupling import couple
-from automc.operators.groups import one_line
-from automc.operators.live import weight_names
+from automc.operators.groups.find import couple
+from automc.operators.groups.graph import one_line
+from automc.operators.groups.slicing import Plan
+from automc.operators.live_kinds import weight_names
 from automc.operators.outputs import tensors_of
-from automc.operators.slicing import Plan
 
 _PLAIN: tuple[type[nn.Module], ...] = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.LSTM, nn.GRU),
@@ -47,7 +47,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     ``linear``, ``lstm``, ``gru``, ``transposed``; ``depthwise`` for convolutions with one input channel a group;
     ``conv`` for the others; ``custom`` for a subclass with a forward of its own. A module that is used several times is
     one layer, at its first place, with the MACs of all uses. Every group in the table was pruned by half in a proof
-    (proof.py); a layer whose outputs cannot be pruned has a reason. An nn.MultiheadAttention is no layer: see
+    (groups/proof.py); a layer whose outputs cannot be pruned has a reason. An nn.MultiheadAttention is no layer: see
     canonical.py.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 from automc.core.policy import Value
 from automc.operators.base import Compression, Settings
 from automc.operators.criteria import scores
-from automc.operators.slicing import Plan, remove_channels
+from automc.operators.groups.slicing import Plan, remove_channels
 
 
 def prune(state: Compression, settings: Settings) -> Compression:

@@ -16,11 +16,12 @@ from automc.core.policy import Value
 from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
 from automc.operators.factorized import parts
-from automc.operators.live import UNTOUCHED, LiveLayer, live
+from automc.operators.live import UNTOUCHED, LiveLayer
+from automc.operators.live_kinds import live
 from automc.operators.offers.quantize import QUANTIZE
 from automc.operators.quantizers.choose import AFFINE, Choice
-from automc.operators.recalibrate import batch_norms, recalibrate, run
-from automc.operators.rounding import round_adaptively
+from automc.operators.quantizers.rounding import round_adaptively
+from automc.operators.recalibrate import observe, run
 
 _SAMPLE = 8192
 """Values kept of each layer's input in each calibration batch."""
@@ -134,10 +135,8 @@ def _calibrate(state: Compression, active: Mapping[str, Choice], adaptive: Itera
         place, setting = next(((name, "activation_bits") for name in active), (next(iter(adaptive), ""), "rounding"))
         raise CompressionError(f"quantize({place}).{setting} needs calibration inputs; there are none")
     with _observed(model, active) as seen:
-        if state.stale and batch_norms(model):
-            recalibrate(model, inputs)
-        elif active:
-            run(model, inputs)
+        if active or state.stale:
+            observe(model, inputs, state.stale)
     for name, record in seen.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, LiveLayer)

@@ -42,6 +42,22 @@ def recalibrate(model: nn.Module, inputs: Tensor, batch_size: int = BATCH) -> No
             module.training = mode
 
 
+def observe(model: nn.Module, inputs: Tensor, stale: bool) -> bool:
+    """All inputs through the network once, for what its hooks see; where the batch-norm statistics are stale, the same
+    pass recalibrates them.
+
+    Batch norm then normalises each batch by itself, so what is seen is what the recalibrated network will see.
+
+    Returns:
+        Whether the statistics are still stale: they are where they were and there is no batch norm to recalibrate.
+    """
+    if stale and batch_norms(model):
+        recalibrate(model, inputs)
+        return False
+    run(model, inputs)
+    return stale
+
+
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """The batch norms that keep statistics."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]

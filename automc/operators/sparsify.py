@@ -12,10 +12,11 @@ from automc.core.policy import Value
 from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
 from automc.operators.factorized import parts
-from automc.operators.live import LiveLayer, LiveWeight, live, weight_names
-from automc.operators.moments import input_moments
-from automc.operators.patterns import RowPattern, as_rows, from_rows, pattern_of
-from automc.operators.second_order import obs
+from automc.operators.live import LiveLayer, LiveWeight
+from automc.operators.live_kinds import live, weight_names
+from automc.operators.sparsity.moments import input_moments
+from automc.operators.sparsity.patterns import RowPattern, as_rows, from_rows, pattern_of
+from automc.operators.sparsity.second_order import obs
 
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 

@@ -22,8 +22,8 @@ from automc.evaluation.finetune import Repair
 from automc.evaluation.lesson import Lesson
 from automc.operators import OPERATORS
 from automc.operators.base import Answer, Compression, compress, split_at_training
-from automc.operators.distill_features import FEATURES
-from automc.operators.features import watched
+from automc.operators.distillation.distances import FEATURES
+from automc.operators.distillation.features import watched
 from automc.operators.live import LiveLayer
 from automc.operators.prune import prune
 from automc.operators.quantize import quantize

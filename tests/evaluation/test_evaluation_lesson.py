@@ -21,11 +21,11 @@ from automc.evaluation.splits import Split
 from automc.evaluation.task import Classification
 from automc.evaluation.zoo import load_model
 from automc.export import packed
-from automc.operators import ORDER, live
+from automc.operators import ORDER, live, live_kinds
 from automc.operators.base import Answer, Compression, compress
-from automc.operators.distill_features import FEATURES, FeatureTerm
-from automc.operators.distill_logits import LogitTerm
-from automc.operators.features import Feature
+from automc.operators.distillation.distances import FEATURES, FeatureTerm
+from automc.operators.distillation.features import Feature
+from automc.operators.distillation.logits import LogitTerm
 from automc.operators.layers import trace
 
 BLOCKS = tuple(Feature(path, False) for path in ("block1", "block2.bn1", "block3"))
@@ -229,7 +229,7 @@ def keep_half(scores: Tensor) -> Tensor:
 
 def test_masks_grow_anew_while_the_network_repairs(data: Data, teacher: nn.Module) -> None:
     model = copy.deepcopy(teacher)
-    layer = live.live(model.get_submodule("block1.conv1"))
+    layer = live_kinds.live(model.get_submodule("block1.conv1"))
     way = layer.ways["weight"]
     assert isinstance(way, live.LiveWeight)
     way.pattern, way.mask = keep_half, keep_half(torch.arange(9 * 32 * 32.0).reshape(32, 32, 3, 3))

@@ -28,7 +28,8 @@ from automc.operators.base import Compression, compress
 from automc.operators.canonical import canonical
 from automc.operators.factorized import Factorized
 from automc.operators.layers import trace
-from automc.operators.live import LiveLayer, live
+from automc.operators.live import LiveLayer
+from automc.operators.live_kinds import live
 from automc.operators.quantize import quantize_layer
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "operators"))

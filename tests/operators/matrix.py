@@ -16,7 +16,7 @@ from automc.errors import CompressionError
 from automc.operators import OPERATORS, ORDER
 from automc.operators.base import Answer, Compression, compress
 from automc.operators.canonical import canonical
-from automc.operators.features import watched
+from automc.operators.distillation.features import watched
 from automc.operators.layers import trace
 from automc.operators.outputs import tensors_of
 

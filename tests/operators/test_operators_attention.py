@@ -10,8 +10,8 @@ from torch import nn
 from automc.errors import CompressionError
 from automc.operators.attention import Attention
 from automc.operators.canonical import canonical
+from automc.operators.groups.slicing import remove_channels
 from automc.operators.layers import trace
-from automc.operators.slicing import remove_channels
 
 # Single precision, sums of at most 32 terms, a few layers.
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

@@ -12,8 +12,8 @@ from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
 from automc.operators import OPERATORS
 from automc.operators.base import Answer, Compression, compress
-from automc.operators.distill_features import FeatureTerm
-from automc.operators.distill_logits import LogitTerm
+from automc.operators.distillation.distances import FeatureTerm
+from automc.operators.distillation.logits import LogitTerm
 from automc.operators.layers import trace
 
 

@@ -13,8 +13,8 @@ from torch.func import functional_call
 from automc.core.policy import Policy, Site
 from automc.operators import ORDER
 from automc.operators.base import Answer, Compression, compress
-from automc.operators.distill_features import FEATURES, RIDGE, Adapter, FeatureTerm
-from automc.operators.features import LIMIT, Feature, choose, shapes, watched
+from automc.operators.distillation.distances import FEATURES, RIDGE, Adapter, FeatureTerm
+from automc.operators.distillation.features import LIMIT, Feature, choose, shapes, watched
 from automc.operators.layers import trace
 
 MAPS = (Feature("a", False), Feature("b", False))

@@ -16,10 +16,10 @@ from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
 from automc.measure.cost import costs
 from automc.operators.base import Compression, compress
-from automc.operators.decompositions import Part
 from automc.operators.factorized import Factorized, parts
 from automc.operators.layers import trace
-from automc.operators.live import live
+from automc.operators.live_kinds import live
+from automc.operators.low_rank.decompositions import Part
 
 METHODS = ["auto", "svd", "spatial", "tucker2", "cp"]
 RULES = ["ratio", "energy", "vbmf"]

@@ -6,8 +6,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from automc.operators.decompositions import basis, matrix, response_basis, tucker2, two_parts, unfold
-from automc.operators.polyadic import cp
+from automc.operators.low_rank.decompositions import basis, matrix, response_basis, tucker2, two_parts, unfold
+from automc.operators.low_rank.polyadic import cp
 
 
 def kernel(*shape, seed=0):

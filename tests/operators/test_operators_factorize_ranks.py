@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from automc.operators.ranks import _root, by_energy, by_ratio, by_vbmf
+from automc.operators.low_rank.ranks import _root, by_energy, by_ratio, by_vbmf
 
 SQUARES = st.lists(st.floats(0, 1e3), min_size=1, max_size=12).map(lambda v: sorted(v, reverse=True))
 

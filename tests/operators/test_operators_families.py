@@ -14,10 +14,10 @@ from automc.errors import CompressionError
 from automc.measure.cost import costs
 from automc.operators.canonical import canonical
 from automc.operators.factorized import Factorized
+from automc.operators.groups.slicing import remove_channels
 from automc.operators.layers import trace
-from automc.operators.live import live
+from automc.operators.live_kinds import live
 from automc.operators.outputs import tensors_of
-from automc.operators.slicing import remove_channels
 
 # Rounding of single precision, times the length of the sums, times a few layers.
 CLOSE = {"rtol": 1e-3, "atol": 5e-5}

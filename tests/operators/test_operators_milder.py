@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from automc.core.policy import Policy, Site
 from automc.core.space import Choice
 from automc.operators import OPERATORS
-from automc.operators.milder import milder
+from automc.operators.distillation.milder import milder
 
 SITES = [
     (Site(info.name, "x", name), setting) for info in OPERATORS.values() for name, setting in info.settings.items()

@@ -16,9 +16,9 @@ from automc.core.layers import Group
 from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
 from automc.operators.base import Compression, compress
+from automc.operators.groups.slicing import Plan, remove_channels
 from automc.operators.layers import trace
 from automc.operators.prune import how_many, least
-from automc.operators.slicing import Plan, remove_channels
 
 # Rounding of single precision, times the length of the sums, times a few layers.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}

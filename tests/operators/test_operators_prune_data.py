@@ -18,10 +18,10 @@ from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
 from automc.operators.base import Compression, compress
 from automc.operators.criteria import gradients, reconstruction, scores
+from automc.operators.groups.sides import cuts_at
+from automc.operators.groups.slicing import Plan
 from automc.operators.layers import trace
 from automc.operators.recalibrate import BATCH
-from automc.operators.sides import cuts_at
-from automc.operators.slicing import Plan
 
 DATA = ("taylor", "fisher", "apoz", "thinet", "lasso")
 STEP = 1e-7  # of a central difference in double precision: small, because a ReLU that flips between its ends counts

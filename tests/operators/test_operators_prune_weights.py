@@ -14,9 +14,9 @@ from automc.errors import CompressionError
 from automc.operators import OPERATORS
 from automc.operators.base import Compression
 from automc.operators.criteria import CRITERIA, scores
+from automc.operators.groups.sides import cuts_at
+from automc.operators.groups.slicing import Plan
 from automc.operators.layers import trace
-from automc.operators.sides import cuts_at
-from automc.operators.slicing import Plan
 
 ROUNDING = {"rtol": 1e-5, "atol": 1e-6}  # of weights in single precision
 STAGE = ("layer2.0.conv2", "layer2.0.shortcut.0", "layer2.1.conv2")  # all that produce one stage of resnet_b

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from automc.operators.live import live
+from automc.operators.live_kinds import live
 from automc.operators.quantize import quantize_layer
 from automc.operators.quantizers import (
     BinaryQuantizer,

@@ -13,10 +13,10 @@ from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
 from automc.operators.base import Compression, compress
 from automc.operators.layers import trace
-from automc.operators.live import live
+from automc.operators.live_kinds import live
 from automc.operators.quantize import quantize_layer
 from automc.operators.quantizers import InputQuantizer
-from automc.operators.rounding import best_flips, round_adaptively, second_moments
+from automc.operators.quantizers.rounding import best_flips, round_adaptively, second_moments
 
 LAYERS = {
     "conv1d": lambda: (nn.Conv1d(4, 6, 3, padding=1, dilation=2), (4, 9)),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from automc.operators.moments import InputMoments
-from automc.operators.patterns import NOfM, Unstructured, as_rows, pattern_of
-from automc.operators.second_order import obs
+from automc.operators.sparsity.moments import InputMoments
+from automc.operators.sparsity.patterns import NOfM, Unstructured, as_rows, pattern_of
+from automc.operators.sparsity.second_order import obs
 
 
 def problem(seed, rows=2, length=8, groups=1, samples=64):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from automc.operators.offers.sparsify import SPARSIFY
-from automc.operators.patterns import Blocks, NOfM, Unstructured, as_rows, from_rows, pattern_of
+from automc.operators.sparsity.patterns import Blocks, NOfM, Unstructured, as_rows, from_rows, pattern_of
 
 NAMES = SPARSIFY.settings["pattern"].legal.options
 SPARSITIES = st.floats(0, 0.99)

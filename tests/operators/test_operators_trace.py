@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from automc.core.layers import LayerTable
 from automc.errors import CompressionError, ModelError
+from automc.operators.groups.proof import Prover
 from automc.operators.layers import trace
-from automc.operators.proof import Prover
 
 OUTPUT = "is the network's output"
 

@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from automc.errors import CompressionError
-from automc.operators import ports
+from automc.operators.groups import ports
+from automc.operators.groups.proof import Prover
+from automc.operators.groups.slicing import remove_channels
+from automc.operators.groups.units import Units, partition
 from automc.operators.layers import trace
-from automc.operators.proof import Prover
-from automc.operators.slicing import remove_channels
-from automc.operators.units import Units, partition
 
 
 def mixed(x):

@@ -18,7 +18,7 @@ from automc.operators.criteria.gradients import fisher, taylor
 from automc.operators.criteria.peers import nni_fpgm, nni_l1, nni_l2, tp_fpgm, tp_magnitude
 from automc.operators.criteria.reconstruction import lasso, thinet
 from automc.operators.criteria.weights import at_random, bn_scale, fpgm, l1, l2
-from automc.operators.slicing import Plan
+from automc.operators.groups.slicing import Plan
 
 CRITERIA: Mapping[str, Criterion] = {
     "l1": l1,

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import per_channel, watch
-from automc.operators.ports import channel_axis
-from automc.operators.slicing import Plan
+from automc.operators.groups.ports import channel_axis
+from automc.operators.groups.slicing import Plan
 
 
 def apoz(state: Compression, plan: Plan) -> Tensor:

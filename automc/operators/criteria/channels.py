@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.copies import duplicate
+from automc.operators.groups.slicing import Cut, Plan
 from automc.operators.recalibrate import run
-from automc.operators.slicing import Cut, Plan
 
 Criterion = Callable[[Compression, Plan], Tensor]
 """Scores of shape (channels,) of the original network, ``state.teacher``; the lowest go first."""

@@ -16,8 +16,8 @@ from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.copies import duplicate
 from automc.operators.criteria.channels import calibration, parameters, per_channel, rows
+from automc.operators.groups.slicing import Cut, Plan
 from automc.operators.outputs import tensors_of
-from automc.operators.slicing import Cut, Plan
 
 INPUTS = 256
 """So many of the calibration inputs, the first ones, are enough; each costs a forward and a backward pass."""

@@ -18,8 +18,8 @@ from torch.nn.modules.conv import _ConvNd
 from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import equal_say, per_channel
-from automc.operators.groups import one_line
-from automc.operators.slicing import Cut, Plan
+from automc.operators.groups.graph import one_line
+from automc.operators.groups.slicing import Cut, Plan
 
 
 def tp_magnitude(state: Compression, plan: Plan) -> Tensor:

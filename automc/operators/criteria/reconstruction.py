@@ -22,7 +22,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import parameters, per_channel, watch
-from automc.operators.slicing import Cut, Plan
+from automc.operators.groups.slicing import Cut, Plan
 
 POSITIONS = 64
 """At most so many positions of an input count, drawn anew for every batch (ThiNet draws 10 an input)."""

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import equal_say, parameters, per_channel, rows
-from automc.operators.slicing import Cut, Plan
+from automc.operators.groups.slicing import Cut, Plan
 
 
 def l1(state: Compression, plan: Plan) -> Tensor:

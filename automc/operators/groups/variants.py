@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from automc.operators.ports import channel_axis
-from automc.operators.slicing import Cut, Loss, Plan, losses, remove_channels
+from automc.operators.groups.ports import channel_axis
+from automc.operators.groups.slicing import Cut, Loss, Plan, losses, remove_channels
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from automc.core.layers import Group
 from automc.errors import CompressionError
-from automc.operators.adapters import find_adapters
-from automc.operators.fallback import FallbackFinder, wide
-from automc.operators.groups import GroupFinder, one_line, plan_of
-from automc.operators.proof import Prover
-from automc.operators.slicing import Plan
+from automc.operators.groups.adapters import find_adapters
+from automc.operators.groups.fallback import FallbackFinder, wide
+from automc.operators.groups.graph import GroupFinder, one_line, plan_of
+from automc.operators.groups.proof import Prover
+from automc.operators.groups.slicing import Plan
 
 OUTPUT = "is the network's output"
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from automc.errors import CompressionError
-from automc.operators.groups import one_line
+from automc.operators.groups.graph import one_line
+from automc.operators.groups.slicing import Plan, losses
+from automc.operators.groups.variants import amplified, masked, pruned
 from automc.operators.outputs import tensors_of
-from automc.operators.slicing import Plan, losses
-from automc.operators.variants import amplified, masked, pruned
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest accepted difference over the largest output: about 1e8 (1e4) times the rounding of one operation."""

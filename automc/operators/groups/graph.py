@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from automc.errors import CompressionError
-from automc.operators.adapters import Adapter, with_stand_ins
-from automc.operators.sides import Index, cuts_at
-from automc.operators.slicing import Cut, Plan
+from automc.operators.groups.adapters import Adapter, with_stand_ins
+from automc.operators.groups.sides import Index, cuts_at
+from automc.operators.groups.slicing import Cut, Plan
 
 
 class GroupFinder:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from automc.operators.patterns import RowPattern
+from automc.operators.sparsity.patterns import RowPattern
 
 _DAMPING = 0.01
 """Share of its mean that is added to H's diagonal (SparseGPT's)."""

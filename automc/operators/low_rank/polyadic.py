@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from automc.operators.decompositions import Part, balanced, basis, unfold
+from automc.operators.low_rank.decompositions import Part, balanced, basis, unfold
 
 _SWEEPS = 100
 _SEED = 0

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from automc.errors import CompressionError
-from automc.operators.slicing import Cut
+from automc.operators.groups.slicing import Cut
 
 _ROWS = (("weight", 0), ("bias", 0))
 _STATISTICS = (*_ROWS, ("running_mean", 0), ("running_var", 0))

@@ -25,9 +25,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.rnn import PackedSequence
 
-from automc.operators.adapters import find_adapters
+from automc.operators.groups.adapters import find_adapters
+from automc.operators.groups.ports import channel_axis
 from automc.operators.outputs import tensors_of
-from automc.operators.ports import channel_axis
 
 _POSITIONS = 32
 """Numbers that are drawn for a channel, at least: as many rectifiers let nothing pass once in 2^32."""

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from automc.errors import CompressionError
 from automc.operators.base import Compression
-from automc.operators.decompositions import Part
+from automc.operators.copies import equal
 from automc.operators.factorized import like
-from automc.operators.recalibrate import batch_norms, recalibrate, run
+from automc.operators.low_rank.decompositions import Part
+from automc.operators.recalibrate import observe
 
 
 def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, Tensor]:
@@ -36,25 +36,17 @@ def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, T
     model, inputs = state.model, state.calibration
     if inputs is None or not len(inputs):
         raise CompressionError(f"factorize({next(iter(parts))}).data_aware needs calibration inputs; there are none")
-    memory = state.memory if _same(model, state.teacher) else {}
+    memory = state.memory if equal(model, state.teacher) else {}
     places = {name: ("factorize", name, "moment", part.axes) for name, part in parts.items()}
     wanted = {name: part for name, part in parts.items() if places[name] not in memory}
     if wanted:
         with _observed(model, wanted) as sums:
-            if state.stale and batch_norms(model):
-                recalibrate(model, inputs)
-            else:
-                run(model, inputs)
+            observe(model, inputs, state.stale)
         memory.update({places[name]: moment for name, moment in sums.items()})
     for name, place in places.items():
         if place not in memory:
             raise CompressionError(f"factorize({name}).data_aware: the layer does not run on the calibration inputs")
     return {name: memory[place] for name, place in places.items()}
-
-
-def _same(model: nn.Module, other: nn.Module) -> bool:
-    own, others = model.state_dict(), other.state_dict()
-    return own.keys() == others.keys() and all(torch.equal(own[key], others[key]) for key in own)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automc.operators.sides import Index
-from automc.operators.slicing import Cut
+from automc.operators.groups.sides import Index
+from automc.operators.groups.slicing import Cut
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from automc.operators.base import Compression
+from automc.operators.copies import equal
 from automc.operators.live import LiveLayer
-from automc.operators.recalibrate import batch_norms, recalibrate, run
+from automc.operators.recalibrate import batch_norms, observe
 
 _SAMPLES = 16384
 """Rows of X, about; more positions of the same feature maps tell little more."""
@@ -90,7 +91,7 @@ def input_moments(state: Compression, wanted: Mapping[str, bool]) -> tuple[dict[
     if not wanted or state.calibration is None:
         return {}, state
     kept: dict[tuple[str, bool], Tensor] = {}
-    if _original(state):
+    if equal(state.model, state.teacher):
         kept = state.memory.setdefault(("sparsify", "moments"), kept)
     found = {path: kept[path, diagonal] for path, diagonal in wanted.items() if (path, diagonal) in kept}
     missing = {path: diagonal for path, diagonal in wanted.items() if path not in found}
@@ -110,10 +111,7 @@ def _observe(state: Compression, wanted: Mapping[str, bool]) -> dict[str, Tensor
     moments = {path: InputMoments(layer, len(inputs), wanted[path]) for path, layer in layers.items()}
     hooks = [layer.register_forward_pre_hook(_add(moments[path])) for path, layer in layers.items()]
     try:
-        if state.stale and batch_norms(model):
-            recalibrate(model, inputs)
-        else:
-            run(model, inputs)
+        observe(model, inputs, state.stale)
     finally:
         for hook in hooks:
             hook.remove()
@@ -130,9 +128,3 @@ def _add(moments: InputMoments) -> Callable[[nn.Module, tuple[Tensor, ...]], Non
         moments.add(x)
 
     return hook
-
-
-def _original(state: Compression) -> bool:
-    """Nothing has changed the network yet."""
-    model, teacher = state.model.state_dict(), state.teacher.state_dict()
-    return model.keys() == teacher.keys() and all(torch.equal(model[key], teacher[key]) for key in model)

@@ -13,11 +13,11 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from automc.errors import CompressionError
-from automc.operators.adapters import Adapter, find_adapters
-from automc.operators.groups import plan_of, tied
-from automc.operators.sides import cuts_at, side_of
-from automc.operators.slicing import Cut, Plan
-from automc.operators.units import Port, Units, partition
+from automc.operators.groups.adapters import Adapter, find_adapters
+from automc.operators.groups.graph import plan_of, tied
+from automc.operators.groups.sides import cuts_at, side_of
+from automc.operators.groups.slicing import Cut, Plan
+from automc.operators.groups.units import Port, Units, partition
 
 _Node = tuple[Port, int]
 """One channel at one side of one layer."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automc.operators.base import Answer
-from automc.operators.features import Feature
+from automc.operators.distillation.features import Feature
 
 RIDGE = 1e-3
 """Of an adapter's first fit, relative to the mean square of its inputs."""

@@ -1,6 +1,6 @@
 """Removing channels: plans of plain data, and their replay by indexing.
 
-A plan is found once, when the network is traced (see groups.py), and holds no module, only paths: it pickles,
+A plan is found once, when the network is traced (see graph.py), and holds no module, only paths: it pickles,
 and workers replay it on their own copy of the network in milliseconds.
 """
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from automc.errors import CompressionError
-from automc.operators import ports
 from automc.operators.factorized import Factorized
+from automc.operators.groups import ports
 from automc.operators.live import LiveLayer
 
 

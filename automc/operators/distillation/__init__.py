@@ -1,0 +1,1 @@
+"""Distances between a student and its teacher, and the teachers between them."""

@@ -1,0 +1,1 @@
+"""Coupled groups: finding the channels that must go together, proving it, and removing them."""

@@ -1,0 +1,1 @@
+"""Layers as products of smaller ones: decompositions, ranks, and what layers answer."""

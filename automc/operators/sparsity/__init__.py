@@ -1,0 +1,1 @@
+"""Which weights go: patterns, second-order costs, and what layers read."""
