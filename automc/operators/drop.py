@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +10,6 @@ from torch import Tensor, nn
 
 from automc.core.policy import Value
 from automc.operators.base import Compression, Settings
-from automc.operators.groups.slicing import Plan
-from automc.operators.layers import Trace
 
 
 class Dropped(nn.Identity):
@@ -25,8 +22,8 @@ class Dropped(nn.Identity):
 def drop(state: Compression, settings: Settings) -> Compression:
     """Take blocks out, so that only their shortcut is left (layer pruning; N2N learning, Ashok et al. 2018).
 
-    Operators that come later do not know the block any more: the plans of ``state.trace`` lose their cuts in it. What
-    comes after the sum in a block, a ReLU or a norm, goes with it.
+    What comes after the sum in a block, a ReLU or a norm, goes with it. The trace stays that of the original: scores
+    of channels are taken there, and removing channels skips what is gone.
 
     Settings: see OPERATORS. Realized per block: ``dropped``; per layer in a dropped one: ``dropped``, true.
     """
@@ -37,8 +34,7 @@ def drop(state: Compression, settings: Settings) -> Compression:
         facts |= {target: {"dropped": name in gone} for target in (name, *(layers[name] if name in gone else ()))}
     for name in gone:
         state.model.set_submodule(name, _left_of(state.model.get_submodule(name)))
-    trace = Trace(state.trace.table, _without(state.trace.plans, gone))
-    return replace(state.with_realized(facts), trace=trace, stale=state.stale or bool(gone))
+    return replace(state.with_realized(facts), stale=state.stale or bool(gone))
 
 
 def _left_of(block: nn.Module) -> Dropped:
@@ -47,12 +43,3 @@ def _left_of(block: nn.Module) -> Dropped:
     if isinstance(block, nn.TransformerEncoderLayer):
         vars(dropped)["self_attn"] = SimpleNamespace(batch_first=getattr(block.self_attn, "batch_first", False))
     return dropped
-
-
-def _without(plans: Mapping[str, Plan], gone: list[str]) -> dict[str, Plan]:
-    """The plans as they are where these blocks do not exist."""
-    inside = tuple(f"{name}." for name in gone)
-    return {
-        name: replace(plan, cuts=tuple(cut for cut in plan.cuts if not f"{cut.module}.".startswith(inside)))
-        for name, plan in plans.items()
-    }

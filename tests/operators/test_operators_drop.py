@@ -1,6 +1,7 @@
 """Layer removal: which modules are blocks, what is left without them, and what that means for the other operators."""
 
 import copy
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -255,3 +256,16 @@ def test_blocks_are_found_alike_with_and_without_gradients():
         first = find_blocks(model, inputs, layers)
     assert first == find_blocks(model, inputs, layers)
     assert len(first) == 2
+
+
+@pytest.mark.parametrize("criterion", ["l1", "bn_scale", "taylor", "apoz", "thinet", "tp_magnitude"])
+def test_what_an_earlier_trial_dropped_does_not_change_the_scores_of_a_later_one(criterion):
+    state = state_of(*FAMILIES["resnet_b"]())
+    group, block = state.trace.table.groups[0].name, state.trace.table.blocks[0].name
+    pruned = Policy({Site("prune", group, "prune_ratio"): 0.5, Site("prune", group, "criterion"): criterion})
+    dropped = Policy({**pruned, Site("drop", block, "dropped"): True})
+    fresh = compress(replace(state, memory={}), pruned, ORDER).model.state_dict()
+    compress(state, dropped, ORDER)
+    after = compress(state, pruned, ORDER).model.state_dict()
+    assert all(torch.equal(after[key], fresh[key]) for key in fresh)
+    assert {key: tensor.shape for key, tensor in after.items()} == {key: tensor.shape for key, tensor in fresh.items()}

@@ -170,10 +170,13 @@ class Units:
     def _ends(self, run: Measured, reader: Port | None, channels: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         if reader is None:
             ends = [tensor for tensor in run.outputs if tensor.requires_grad]
-            return ends, [torch.rand_like(tensor) + 0.5 for tensor in ends]
+            return ends, [self._weights(tensor) for tensor in ends]
         wires = [wire for wire in run.wires[reader] if wire.tensor.requires_grad]
         masks = torch.ones(self.widths[reader], dtype=torch.bool) if channels is None else channels
         return [wire.tensor for wire in wires], [wire.at(masks, self._generator) for wire in wires]
+
+    def _weights(self, tensor: Tensor) -> Tensor:
+        return torch.rand(tensor.shape, generator=self._generator).to(tensor) + 0.5
 
     def _with(self, reader: Port | None) -> list[Measured]:
         return [run for run in self._runs if reader is None or reader in run.wires]
