@@ -94,3 +94,9 @@ class WorkerError(AutomcError, RuntimeError):
 
 class ProofError(AutomcError, RuntimeError):
     exit_code = 7
+
+
+def one_line(error: BaseException) -> str:
+    """Any error for use inside a sentence: ``Type: first line of the message``, of which at most 200 characters."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

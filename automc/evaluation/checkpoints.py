@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from automc.core.rules import nearest
-from automc.errors import ModelError
-from automc.evaluation.factories import one_line
+from automc.errors import ModelError, one_line
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 

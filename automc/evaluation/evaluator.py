@@ -20,11 +20,11 @@ from automc.core.policy import Policy
 from automc.core.ports import Monitor
 from automc.core.rules import nearest
 from automc.core.study import Rung, StudySpec
-from automc.errors import ModelError, NotFinite, SpecError
+from automc.errors import ModelError, NotFinite, SpecError, one_line
 from automc.evaluation import timing
 from automc.evaluation.building import Builder
 from automc.evaluation.data import load_data
-from automc.evaluation.factories import one_line, ship_user_modules
+from automc.evaluation.factories import ship_user_modules
 from automc.evaluation.finetune import Recipe, Repair
 from automc.evaluation.splits import Data
 from automc.evaluation.task import Classification

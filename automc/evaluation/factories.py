@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from automc.core.rules import nearest
-from automc.errors import AutomcError, ModelError
+from automc.errors import AutomcError, ModelError, one_line
 
 _BY_VALUE: set[str] = set()
 """Modules that a worker cannot import by name: their classes travel with the evaluator."""
@@ -62,12 +62,6 @@ def call_factory(
         return factory(**settings)
     except Exception as raised:
         raise error(f"{name}: the factory raised {one_line(raised)}") from raised
-
-
-def one_line(raised: BaseException) -> str:
-    """``Type: first line of the message``."""
-    lines = str(raised).strip().splitlines()
-    return f"{type(raised).__name__}: {lines[0][:200]}" if lines else type(raised).__name__
 
 
 def ship_user_modules() -> None:

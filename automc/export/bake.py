@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from automc.core.stored import Stored
-from automc.errors import ModelError
+from automc.errors import ModelError, one_line
 from automc.export.live_layers import finish, is_live, stored_tensors
 from automc.export.outputs import named_outputs
 
@@ -98,11 +98,6 @@ def _copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model).eval()
     except Exception as error:
         raise ModelError(f"model {type(model).__name__}: cannot be copied: {one_line(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """An error's kind and the first line of what it says."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _probe(example: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from automc.errors import ModelError
-from automc.export.bake import bake, one_line
+from automc.errors import ModelError, one_line
+from automc.export.bake import bake
 from automc.export.outputs import Flattened, named_outputs
 
 INPUT = "input"

@@ -15,10 +15,9 @@ from automc.core.order import fault
 from automc.core.policy import Policy, Value
 from automc.core.rules import nearest
 from automc.core.space import OperatorInfo
-from automc.errors import CompressionError
+from automc.errors import CompressionError, one_line
 from automc.operators import OPERATORS
 from automc.operators.copies import duplicate
-from automc.operators.groups.graph import one_line
 from automc.operators.layers import Trace
 
 Settings = Mapping[str, Mapping[str, Value]]

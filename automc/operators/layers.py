@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from automc.core.layers import Layer, LayerTable
-from automc.errors import ModelError
+from automc.errors import ModelError, one_line
 from automc.operators.blocks import find_blocks
 from automc.operators.groups.find import couple
-from automc.operators.groups.graph import one_line
 from automc.operators.groups.slicing import Plan
 from automc.operators.live_kinds import weight_names
 from automc.operators.outputs import tensors_of
+from automc.operators.recalibrate import entered
 
 _PLAIN: tuple[type[nn.Module], ...] = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.LSTM, nn.GRU),
@@ -45,10 +45,11 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
     A layer is a convolution, transposed convolution, Linear, LSTM or GRU module that the forward pass uses. Kinds:
     ``linear``, ``lstm``, ``gru``, ``transposed``; ``depthwise`` for convolutions with one input channel a group;
-    ``conv`` for the others; ``custom`` for a subclass with a forward of its own. A module that is used several times is
-    one layer, at its first place, with the MACs of all uses. Every group in the table was pruned by half in a proof
-    (groups/proof.py); a layer whose outputs cannot be pruned has a reason. An nn.MultiheadAttention is no layer: see
-    canonical.py.
+    ``conv`` for the others; ``custom`` for a subclass with a forward of its own, and for weights that are computed from
+    other parameters (``torch.nn.utils.parametrizations``, the older ``weight_norm``). A module that is used several
+    times is one layer, at its first place, with the MACs of all uses. Every group in the table was pruned by half in a
+    proof (groups/proof.py); a layer whose outputs cannot be pruned has a reason. An nn.MultiheadAttention is no layer:
+    see canonical.py.
 
     Args:
         model: not changed. example: shape (n, ...), n >= 1; only its shape and type matter.
@@ -79,13 +80,16 @@ def _layers(model: nn.Module, example: Tensor) -> list[Layer]:
 
     batch = len(example[:2])
 
-    def hook(name: str, module: nn.Module, args: Any, output: Any) -> None:
+    def hook(name: str, module: nn.Module, read: Any, output: Any) -> None:
         output = output[0] if isinstance(module, nn.RNNBase) else output
         layer = found.get(name) or _layer(name, len(found), module, output)
-        found[name] = replace(layer, macs=layer.macs + _macs(module, args, output) // batch)
+        found[name] = replace(layer, macs=layer.macs + _macs(module, read, output) // batch)
 
     hooks = [
-        module.register_forward_hook(lambda module, args, output, name=name: hook(name, module, args, output))
+        module.register_forward_hook(
+            lambda module, args, kwargs, output, name=name: hook(name, module, entered(args, kwargs), output),
+            with_kwargs=True,
+        )
         for name, module in model.named_modules()
         if isinstance(module, _KINDS)
     ]
@@ -134,12 +138,12 @@ def _series(module: nn.RNNBase, output: Any) -> tuple[int, ...]:
     return tuple(output.shape[1:] if module.batch_first or output.dim() == 2 else (output.shape[0], output.shape[2]))
 
 
-def _macs(module: nn.Module, args: tuple[Any, ...], output: Any) -> int:
+def _macs(module: nn.Module, read: Any, output: Any) -> int:
     """Multiply-accumulates of one call: every weight once a place where it stands."""
     if isinstance(module, nn.RNNBase):
-        series = args[0] if isinstance(args[0], Tensor) else args[0].data
+        series = read if isinstance(read, Tensor) else read.data
         return prod(series.shape[:-1]) * sum(module.get_parameter(name).numel() for name in weight_names(module))
-    places: Tensor = args[0] if isinstance(module, _ConvTransposeNd) else output
+    places: Tensor = read if isinstance(module, _ConvTransposeNd) else output
     weight: Tensor = getattr(module, "weight")  # noqa: B009 (may be computed: no parameter then)
     return places.numel() * prod(weight.shape[1:])
 
@@ -147,7 +151,9 @@ def _macs(module: nn.Module, args: tuple[Any, ...], output: Any) -> int:
 def _kind(module: nn.Module, kind: str) -> str:
     base = next(base for base in (*_PLAIN, type(module)) if isinstance(module, base))
     own = any(getattr(type(module), method, None) is not getattr(base, method, None) for method in _METHODS)
-    return "custom" if own else kind
+    used = module._flat_weights_names if isinstance(module, nn.RNNBase) else ["weight"]
+    computed = any(module._parameters.get(name) is None for name in used)
+    return "custom" if own or computed else kind
 
 
 _METHODS = ("forward", "_conv_forward")

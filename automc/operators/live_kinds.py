@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,8 @@ from automc.operators.live import UNTOUCHED, LiveLayer, LiveWeight
 class _LiveConv(LiveLayer):
     _conv_forward: Any
 
-    def forward(self, x: Tensor) -> Tensor:
-        product: Tensor = self._conv_forward(self._rounded(x), self.used("weight"), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        product: Tensor = self._conv_forward(self._rounded(input), self.used("weight"), self.bias)
         return product
 
 
@@ -71,8 +72,8 @@ class LiveConvTranspose3d(_LiveTransposed, nn.ConvTranspose3d):
 class LiveLinear(LiveLayer, nn.Linear):
     """A live Linear."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self._rounded(x), self.used("weight"), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(self._rounded(input), self.used("weight"), self.bias)
 
 
 class _LiveRecurrent(LiveLayer):
@@ -117,23 +118,55 @@ _LIVE: tuple[tuple[type[nn.Module], type[LiveLayer]], ...] = (
 def live(layer: nn.Module) -> LiveLayer:
     """Turn a layer into its live kind, in place: it keeps its path, parameters and hooks. A live one stays as it is.
 
-    Its ways are plain, its bits untouched.
+    Its ways are plain, its bits untouched. A layer of a subclass stays one of that class, with its methods.
 
     Raises:
         CompressionError: it is no Conv1d/2d/3d, ConvTranspose1d/2d/3d, Linear, LSTM or GRU.
     """
     if isinstance(layer, LiveLayer):
         return layer
-    kind = next((kind for plain, kind in _LIVE if isinstance(layer, plain)), None)
-    if kind is None:
+    found = next(((plain, kind) for plain, kind in _LIVE if isinstance(layer, plain)), None)
+    if found is None:
         raise CompressionError(f"a {type(layer).__name__} has no live kind, so its weights cannot be compressed")
-    layer.__class__ = kind
+    plain, kind = found
+    layer.__class__ = kind if type(layer) is plain else _both(kind, type(layer))
     assert isinstance(layer, LiveLayer)
     layer.weight_bits = layer.activation_bits = UNTOUCHED
     layer.input_quantizer, layer.frozen = None, False
     layer.ways = nn.ModuleDict({name: LiveWeight() for name in weight_names(layer)})
     layer.ways.train(layer.training)
     return layer
+
+
+_MADE: dict[tuple[type[LiveLayer], type[nn.Module]], type[LiveLayer]] = {}
+
+
+def _both(kind: type[LiveLayer], own: type[nn.Module]) -> type[LiveLayer]:
+    """The live kind of a user's subclass of a torch layer: both classes, the live kind first.
+
+    It lies in no module, so that pickling an instance says which two classes it is made of.
+    """
+    if (kind, own) in _MADE:
+        return _MADE[kind, own]
+
+    def reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
+        whole: Any = own.__reduce_ex__(self, 2)  # maker, its arguments, the state
+        return (_blank, (kind, own), *whole[2:])
+
+    name = own.__name__
+    made = type(f"Live{name}", (kind, own), {"__reduce_ex__": reduce, "__doc__": f"A live {name}."})
+    return _MADE.setdefault((kind, own), made)
+
+
+def _blank(kind: type[LiveLayer], own: type[nn.Module]) -> nn.Module:
+    made = _both(kind, own)
+    return made.__new__(made)
+
+
+def shared_weights(model: nn.Module) -> set[int]:
+    """Ids of the parameters that lie in several modules, or under several names of one: tied weights."""
+    owners = Counter(id(parameter) for module in model.modules() for parameter in module._parameters.values())
+    return {key for key, count in owners.items() if count > 1 and key != id(None)}
 
 
 def weight_names(layer: nn.Module) -> list[str]:

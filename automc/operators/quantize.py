@@ -17,17 +17,19 @@ from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
 from automc.operators.factorized import parts
 from automc.operators.live import UNTOUCHED, LiveLayer
-from automc.operators.live_kinds import live
+from automc.operators.live_kinds import live, shared_weights
 from automc.operators.offers.quantize import QUANTIZE
 from automc.operators.quantizers.choose import AFFINE, Choice
 from automc.operators.quantizers.rounding import round_adaptively
-from automc.operators.recalibrate import observe, run
+from automc.operators.recalibrate import check_finite, entered, observe, run
 
 _SAMPLE = 8192
 """Values kept of each layer's input in each calibration batch."""
 _ROUNDING_INPUTS = 128
 """Calibration inputs that adaptive rounding looks at, all at once."""
 _SEED = 0
+_KEPT, _FRAME = 2**28, 4096
+"""Bytes of the original network's quantizers that are kept for later trials; what one takes without its tensors."""
 _SAFE_BITS = 6
 """Weights of so many bits leave the batch-norm statistics valid: re-estimating them from a few hundred inputs costs
 more than it mends (ResNet-20, KL to the original: 6 bits 0.005, re-estimated 0.011; 4 bits 0.082 and 0.040)."""
@@ -44,13 +46,15 @@ def quantize(state: Compression, settings: Settings) -> Compression:
     batch norm then normalises each batch by itself, and what is seen is what the recalibrated network will see.
     Adaptive rounding follows in a second pass, with the inputs as quantized so far.
 
-    Settings: see offers/quantize.py; what combinations mean: ``Choice.meant``. Realized per layer: ``weight_bits``,
-    ``activation_bits``, and the settings that meant something else than they say.
+    Settings: see offers/quantize.py; what combinations mean: ``Choice.meant``. Adaptive rounding moves weights, so one
+    that lies in several modules is rounded to nearest. Realized per layer: ``weight_bits``, ``activation_bits``, and
+    the settings that meant something else than they say.
 
     Raises:
-        CompressionError: a layer cannot be quantized, or activation bits or adaptive rounding are asked without
-            calibration inputs.
+        CompressionError: a layer cannot be quantized, activation bits or adaptive rounding are asked without
+            calibration inputs, or what a layer reads on these is NaN or infinite.
     """
+    shared = shared_weights(state.model)
     facts: dict[str, dict[str, Value]] = {}
     choices: dict[str, Choice] = {}
     for name, chosen in settings.items():
@@ -60,6 +64,8 @@ def quantize(state: Compression, settings: Settings) -> Compression:
             continue
         for path, layer in parts(state.model, name).items():
             choices[path] = asked.meant(type(layer))
+            if id(getattr(layer, "weight", None)) in shared:
+                choices[path] = replace(choices[path], rounding="nearest")
             facts[name] |= asked.differences(choices[path])
             _quantize_weights(state, path, live(layer), choices[path])
     state = replace(state, stale=state.stale or any(_disturbs(choice) for choice in choices.values()))
@@ -123,13 +129,19 @@ def _remembered(state: Compression, name: str, weight: Tensor) -> _Make:
         return _anew
 
     def make(choice: Choice, weight: Tensor, mask: Tensor | None) -> nn.Module:
-        key = ("quantize", name, replace(choice, activation_bits=0, activation_range="", rounding=""))
+        key = ("quantize", name, replace(choice.inner, activation_bits=0, activation_range="", rounding=""))
         if key not in state.memory:
-            state.memory[key] = choice.weight_quantizer(weight, mask)
-        made: nn.Module = copy.deepcopy(state.memory[key])
-        return made
+            made = choice.inner.weight_quantizer(weight, mask)
+            total = state.memory.get(_BYTES, 0) + _FRAME + sum(tensor.nbytes for tensor in made.state_dict().values())
+            if total > _KEPT:
+                return choice.wrapped(made, weight, mask)
+            state.memory[key], state.memory[_BYTES] = made, total
+        return choice.wrapped(copy.deepcopy(state.memory[key]), weight, mask)
 
     return make
+
+
+_BYTES = ("quantize", "bytes")
 
 
 def _calibrate(state: Compression, active: Mapping[str, Choice], adaptive: Iterable[str]) -> Compression:
@@ -160,11 +172,13 @@ def _round(model: nn.Module, names: Iterable[str], inputs: Tensor) -> bool:
     """
     hooks: dict[str, Any] = {}
 
-    def first(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def before(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def first(name: str) -> Callable[..., None]:
+        def before(layer: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> None:
             assert isinstance(layer, LiveLayer)
             hooks[name].remove()  # a layer that is used again keeps its codes
-            round_adaptively(layer, args[0])
+            x = entered(args, kwargs)
+            check_finite(f"quantize({name}).rounding", x)
+            round_adaptively(layer, x)
 
         return before
 
@@ -172,7 +186,7 @@ def _round(model: nn.Module, names: Iterable[str], inputs: Tensor) -> bool:
     for name in names:
         layer: Any = model.get_submodule(name)
         low |= layer.weight_bits < _SAFE_BITS
-        hooks[name] = layer.register_forward_pre_hook(first(name))
+        hooks[name] = layer.register_forward_pre_hook(first(name), with_kwargs=True)
     try:
         if hooks:
             run(model, inputs, len(inputs))
@@ -186,13 +200,15 @@ def _round(model: nn.Module, names: Iterable[str], inputs: Tensor) -> bool:
 class _Record:
     """What was seen at a layer's input: the range, and values drawn at random."""
 
+    layer: str
     low: float = 0.0
     high: float = 0.0
     parts: list[Tensor] = field(default_factory=list)
 
     def add(self, values: Tensor | PackedSequence, generator: torch.Generator) -> None:
         values = values.data if isinstance(values, PackedSequence) else values
-        low, high = torch.aminmax(values)
+        low, high = torch.aminmax(values)  # both NaN where one number is
+        check_finite(f"quantize({self.layer}).activation_bits", torch.stack([low, high]))
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
         chosen = torch.randint(values.numel(), (min(_SAMPLE, values.numel()),), generator=generator)
         self.parts.append(values.detach().flatten()[chosen.to(values.device)])
@@ -201,13 +217,16 @@ class _Record:
 @contextmanager
 def _observed(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, _Record]]:
     """Records of the inputs of these layers, filled by every forward inside the block."""
-    records = {name: _Record() for name in names}
+    records = {name: _Record(name) for name in names}
     generator = torch.Generator().manual_seed(_SEED)
 
-    def watch(record: _Record) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, args: record.add(args[0], generator)
+    def watch(record: _Record) -> Callable[..., None]:
+        return lambda module, args, kwargs: record.add(entered(args, kwargs), generator)
 
-    hooks = [model.get_submodule(name).register_forward_pre_hook(watch(record)) for name, record in records.items()]
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(watch(record), with_kwargs=True)
+        for name, record in records.items()
+    ]
     try:
         yield records
     finally:

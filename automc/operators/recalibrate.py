@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from automc.errors import CompressionError
 
 BATCH = 64
 """Inputs run at a time here; on a CPU smaller batches are faster than large ones."""
@@ -56,6 +60,27 @@ def observe(model: nn.Module, inputs: Tensor, stale: bool) -> bool:
         return False
     run(model, inputs)
     return stale
+
+
+def entered(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a layer was called with, by place or by the name that torch's layers give it."""
+    return args[0] if args else kwargs["input"]
+
+
+def check_finite(site: str, seen: Tensor) -> None:
+    """Of what hooks saw at a layer, before anything is computed from it.
+
+    Args:
+        site: ``operator(layer).setting`` that needs it.
+
+    Raises:
+        CompressionError: a number is NaN or infinite.
+    """
+    if not bool(torch.isfinite(seen).all()):
+        raise CompressionError(
+            f"{site}: the layer's inputs are NaN or infinite on the calibration inputs; look for such numbers in these"
+            " and in the layers before it"
+        )
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:

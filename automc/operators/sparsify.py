@@ -13,7 +13,7 @@ from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
 from automc.operators.factorized import parts
 from automc.operators.live import LiveLayer, LiveWeight
-from automc.operators.live_kinds import live, weight_names
+from automc.operators.live_kinds import live, shared_weights
 from automc.operators.sparsity.moments import input_moments
 from automc.operators.sparsity.patterns import RowPattern, as_rows, from_rows, pattern_of
 from automc.operators.sparsity.second_order import obs
@@ -42,7 +42,7 @@ def sparsify(state: Compression, settings: Settings) -> Compression:
     Raises:
         CompressionError: a layer has no live kind, or a method lacks calibration inputs.
     """
-    shared = _shared(state.model)
+    shared = shared_weights(state.model)
     jobs = [job for name, chosen in settings.items() for job in _jobs(state.model, name, chosen, shared)]
     wanted = {job.path: job.method == "wanda" for job in jobs if job.method != "magnitude"}
     if wanted and (state.calibration is None or not len(state.calibration)):
@@ -139,12 +139,3 @@ def _facts(done: Sequence[_Done], pattern: str, method: str) -> dict[str, Value]
         "pattern": pattern,
         "sparsity_method": "+".join(used) or method,
     }
-
-
-def _shared(model: nn.Module) -> set[int]:
-    """Ids of the weights that lie in several modules."""
-    owners: dict[int, int] = {}
-    for module in model.modules():
-        for name in weight_names(module):
-            owners[id(getattr(module, name))] = owners.get(id(getattr(module, name)), 0) + 1
-    return {key for key, count in owners.items() if count > 1}

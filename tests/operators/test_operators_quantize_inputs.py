@@ -116,6 +116,20 @@ def test_a_learned_step_below_zero_is_put_right_before_it_is_used(kind):
     assert quantizer.scale > 0
 
 
+@pytest.mark.parametrize("kind", [LearnedStepInput, LearnedClipInput])
+def test_a_learned_step_below_zero_is_its_size_while_it_trains(kind):
+    x = torch.linspace(-1, 3, 40).view(4, 10)
+    below, above = kind(4, -1.0, 2.0).train(), kind(4, -1.0, 2.0).train()
+    with torch.no_grad():
+        below.scale.neg_()  # as an optimizer's step may leave it
+    assert torch.equal(below(x), above(x))
+    for quantizer in (below, above):
+        quantizer(x).square().sum().backward()
+    assert below.scale.grad == -above.scale.grad != 0  # the slope of |s|
+    assert torch.equal(below.eval()(x), above.eval()(x))
+    assert below.scale == above.scale > 0
+
+
 def test_freeze_uses_the_weight_as_it_is_and_still_rounds_the_input():
     layer = quantize_layer(nn.Linear(3, 2), 2).eval()
     layer.input_quantizer = InputQuantizer(2, 0.0, 3.0).eval()

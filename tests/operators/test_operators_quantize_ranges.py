@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automc.operators.quantizers import InputQuantizer
-from automc.operators.quantizers.ranges import fitted_clip, kl_threshold, mse_clip
+from automc.operators.quantizers.ranges import fitted_clip, kl_threshold, mse_clip, percentile
 
 
 def squared_error(rows, scale, top):
@@ -77,6 +77,26 @@ def test_percentile_is_numpys():
     wanted = np.quantile(rows.abs().numpy(), 0.999, axis=1) / rows.abs().amax(1).numpy()
     np.testing.assert_allclose(clip.numpy(), wanted, rtol=1e-5)
     assert torch.equal(fitted_clip("minmax", rows, None, torch.ones(5), -7.0, 7.0), torch.ones(5))
+
+
+def test_percentile_of_masked_rows_of_unequal_counts_is_numpys():
+    rows = torch.randn(6, 3000, generator=torch.Generator().manual_seed(0))
+    mask = (
+        torch.rand(6, 3000, generator=torch.Generator().manual_seed(1))
+        < torch.tensor([[1.0, 0.9, 0.5, 0.1, 0.0, 0.0]]).T
+    )
+    mask[4, 7] = True
+    found = percentile(torch.where(mask, rows.abs(), 0.0), mask)
+    wanted = [np.quantile(row[kept].abs().numpy(), 0.999) for row, kept in zip(rows[:5], mask[:5], strict=True)]
+    np.testing.assert_allclose(found.numpy(), [*wanted, 0.0], rtol=1e-5)
+
+
+def test_percentile_of_more_numbers_than_torch_ranks():
+    sizes = torch.ones(1, 2**24 + 1)
+    sizes[0, : len(sizes[0]) // 500] = 2.0  # twice the share that may lie beyond
+    assert percentile(sizes, None).item() == 2.0
+    sizes[0, : len(sizes[0]) * 3 // 2000] = 1.0
+    assert percentile(sizes, sizes > 0).item() == 1.0
 
 
 @settings(max_examples=40, deadline=None)

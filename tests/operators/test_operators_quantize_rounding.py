@@ -133,6 +133,28 @@ def test_every_layer_is_rounded_on_what_the_rounded_ones_before_it_give():
     assert torch.equal(by_hand.used("weight"), after.model.b.used("weight"))
 
 
+def test_a_weight_of_two_layers_is_rounded_to_nearest_and_said_to_be():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+    torch.manual_seed(0)
+    model, x = Tied().eval(), torch.randn(48, 6)
+    state = Compression(model, model, trace(model, x[:4]), x)
+    values = {Site("quantize", n, "weight_bits"): 3 for n in "ac"}
+    values |= {Site("quantize", n, "rounding"): "adaptive" for n in "ac"}
+    after = compress(state, Policy(values), ("quantize",))
+    assert torch.equal(after.model.b.weight, model.b.weight)
+    assert after.realized["a"]["rounding"] == "nearest"
+    assert "rounding" not in after.realized["c"]
+    assert not torch.equal(after.model.c.weight, model.c.weight)
+
+
 def test_adaptive_rounding_needs_inputs():
     state = state_of("plain")
     state = Compression(state.model, state.model, state.trace, None)

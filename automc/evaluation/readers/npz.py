@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from automc.errors import DataError
-from automc.evaluation.factories import one_line, resolve_path
+from automc.errors import DataError, one_line
+from automc.evaluation.factories import resolve_path
 from automc.evaluation.splits import Facts, Split
 
 PAIRS = (("inputs", "targets"), ("x", "y"), ("images", "labels"))

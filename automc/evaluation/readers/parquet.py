@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import torch
 
 from automc.core.rules import nearest
-from automc.errors import DataError
-from automc.evaluation.factories import one_line, resolve_path
+from automc.errors import DataError, one_line
+from automc.evaluation.factories import resolve_path
 from automc.evaluation.readers.images import Pixels, decode, image_size, stack
 from automc.evaluation.splits import Facts, Split
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from automc.errors import CompressionError
+from automc.errors import CompressionError, one_line
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import equal_say, per_channel
-from automc.operators.groups.graph import one_line
 from automc.operators.groups.slicing import Cut, Plan
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from automc.core.layers import Group
-from automc.errors import CompressionError
+from automc.errors import CompressionError, one_line
 from automc.operators.groups.adapters import find_adapters
 from automc.operators.groups.fallback import FallbackFinder, wide
-from automc.operators.groups.graph import GroupFinder, one_line, plan_of
+from automc.operators.groups.graph import GroupFinder, plan_of
 from automc.operators.groups.proof import Prover
 from automc.operators.groups.slicing import Plan
 

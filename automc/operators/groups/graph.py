@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automc.errors import CompressionError
+from automc.errors import CompressionError, one_line
 from automc.operators.groups.adapters import Adapter, with_stand_ins
 from automc.operators.groups.sides import Index, cuts_at
 from automc.operators.groups.slicing import Cut, Plan
@@ -139,9 +139,3 @@ def _cells(cuts: Sequence[Cut], channels: int) -> tuple[int, ...]:
     if len({cells.count(number) for number in numbers.values()}) > 1:
         raise CompressionError("feeds grouped layers that divide its channels unequally")
     return cells
-
-
-def one_line(error: BaseException) -> str:
-    """Kind and first line of an error, for use inside a sentence."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

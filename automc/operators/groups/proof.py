@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from automc.errors import CompressionError
-from automc.operators.groups.graph import one_line
+from automc.errors import CompressionError, one_line
 from automc.operators.groups.slicing import Plan, losses
 from automc.operators.groups.variants import amplified, masked, pruned
 from automc.operators.outputs import tensors_of

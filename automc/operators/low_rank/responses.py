@@ -13,7 +13,7 @@ from automc.operators.base import Compression
 from automc.operators.copies import equal
 from automc.operators.factorized import like
 from automc.operators.low_rank.decompositions import Part
-from automc.operators.recalibrate import observe
+from automc.operators.recalibrate import check_finite, entered, observe
 
 
 def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, Tensor]:
@@ -29,7 +29,8 @@ def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, T
         Shape (rows, rows) each.
 
     Raises:
-        CompressionError: there are no calibration inputs, or the layer does not run on them.
+        CompressionError: there are no calibration inputs, the layer does not run on them, or what it reads then is NaN
+            or infinite.
     """
     if not parts:
         return {}
@@ -42,6 +43,8 @@ def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, T
     if wanted:
         with _observed(model, wanted) as sums:
             observe(model, inputs, state.stale)
+        for name, moment in sums.items():
+            check_finite(f"factorize({name}).data_aware", moment)
         memory.update({places[name]: moment for name, moment in sums.items()})
     for name, place in places.items():
         if place not in memory:
@@ -56,8 +59,7 @@ def _observed(model: nn.Module, parts: Mapping[str, Part]) -> Iterator[dict[str,
 
     def watch(name: str, part: nn.Module, axis: int) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
-            seen = args[0] if args else kwargs["input"]
-            answers = part(seen.detach()).movedim(axis, -1).flatten(0, -2).double()
+            answers = part(entered(args, kwargs).detach()).movedim(axis, -1).flatten(0, -2).double()
             sums[name] = sums.get(name, 0) + answers.T @ answers
 
         return hook

@@ -75,8 +75,19 @@ class Choice:
 
     def weight_quantizer(self, weight: Tensor, mask: Tensor | None) -> WeightQuantizer:
         """A new quantizer for a weight, shape (rows, ...), 0 where the mask is False."""
-        made = self._scaled(weight, mask)
-        return IncrementalQuantizer(made, weight, mask) if self.qat == "incremental" else made
+        return self.wrapped(self._scaled(weight, mask), weight, mask)
+
+    @property
+    def inner(self) -> Choice:
+        """The choice whose quantizer is wrapped by this one's; itself where nothing wraps."""
+        return replace(self, qat="ste") if self.qat == "incremental" else self
+
+    def wrapped(self, made: WeightQuantizer, weight: Tensor, mask: Tensor | None) -> WeightQuantizer:
+        """A quantizer of the ``inner`` choice as this one has it."""
+        if self.qat != "incremental":
+            return made
+        assert isinstance(made, ScaledQuantizer)
+        return IncrementalQuantizer(made, weight, mask)
 
     def _scaled(self, weight: Tensor, mask: Tensor | None) -> ScaledQuantizer:
         bits, per_channel, rule = self.weight_bits, self.granularity == "channel", self.weight_range

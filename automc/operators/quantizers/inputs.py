@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from automc.operators.quantizers.ranges import PERCENTILE, kl_threshold
-from automc.operators.quantizers.rows import straight_through
+from automc.operators.quantizers.ranges import kl_threshold, percentile
+from automc.operators.quantizers.rows import positive, straight_through
 
 _CLIPS = torch.logspace(-1.3, 0.0, 40)
 _MSE_SAMPLE = 8192
@@ -38,13 +38,18 @@ class InputQuantizer(nn.Module):
         self.register_buffer("zero", torch.round(-low / scale).clamp(0, self.top))
 
     def forward(self, x: Tensor) -> Tensor:
-        codes = torch.clamp(torch.round(x / self.scale) + self.zero, 0.0, self.top)
-        rounded = (codes - self.zero) * self.scale
-        return self.passed(rounded, x) if self.training else rounded
+        scale = self.step()
+        codes = torch.clamp(torch.round(x / scale) + self.zero, 0.0, self.top)
+        rounded = (codes - self.zero) * scale
+        return self.passed(rounded, x, scale) if self.training else rounded
 
-    def passed(self, rounded: Tensor, x: Tensor) -> Tensor:
+    def step(self) -> Tensor:
+        """The scale in use, above 0."""
+        return self.scale
+
+    def passed(self, rounded: Tensor, x: Tensor, scale: Tensor) -> Tensor:
         """The rounded input with its gradient."""
-        low, high = -self.zero * self.scale, (self.top - self.zero) * self.scale
+        low, high = -self.zero * scale, (self.top - self.zero) * scale
         return straight_through(rounded, torch.clamp(x, low, high))
 
     @classmethod
@@ -62,9 +67,8 @@ class InputQuantizer(nn.Module):
             share = _best_share(bits, sample[:: max(len(sample) // _MSE_SAMPLE, 1)], low, high)
             return cls(bits, share * low, share * high)
         if rule == "percentile":
-            ends = torch.tensor([1 - PERCENTILE, PERCENTILE], dtype=sample.dtype, device=sample.device)
-            least, most = torch.quantile(sample, ends).tolist()
-            return cls(bits, max(low, min(least, 0.0)), min(high, max(most, 0.0)))
+            below, above = percentile(torch.stack([-sample, sample]), None).tolist()
+            return cls(bits, max(low, -below), min(high, above))
         if rule == "kl":
             levels = 2**bits if low == 0 or high == 0 else 2 ** (bits - 1)
             threshold = float(kl_threshold(sample.abs()[None], None, max(levels, 2)))
@@ -96,17 +100,21 @@ class LearnedStepInput(InputQuantizer):
 
     learned = True
 
-    def passed(self, rounded: Tensor, x: Tensor) -> Tensor:
+    def step(self) -> Tensor:
+        """Its size while it trains, whatever sign the optimizer gave it; see ``train``."""
+        return positive(self.scale.abs()) if self.training else self.scale
+
+    def passed(self, rounded: Tensor, x: Tensor, scale: Tensor) -> Tensor:
         share = (x[0].numel() * self.top) ** -0.5
-        step = straight_through(self.scale, self.scale * share)
+        step = straight_through(scale, scale * share)
         exact = torch.clamp(x / step, -self.zero, self.top - self.zero)
-        code = torch.clamp(torch.round(x / self.scale) + self.zero, 0.0, self.top) - self.zero
+        code = torch.clamp(torch.round(x / scale) + self.zero, 0.0, self.top) - self.zero
         return straight_through(code, exact) * step
 
     def train(self, mode: bool = True) -> LearnedStepInput:
-        """Also keeps the step above 0, whatever the optimizer did."""
+        """Also makes the parameter what the training used, so that eval mode has no more operations than any other."""
         with torch.no_grad():
-            self.scale.clamp_(min=_LEAST)
+            self.scale.copy_(positive(self.scale.abs()))
         super().train(mode)
         return self
 
@@ -119,11 +127,7 @@ class LearnedClipInput(LearnedStepInput):
     paper's decay of the clip is left out.
     """
 
-    def passed(self, rounded: Tensor, x: Tensor) -> Tensor:
+    def passed(self, rounded: Tensor, x: Tensor, scale: Tensor) -> Tensor:
         reach = self.top - self.zero if self.zero * 2 <= self.top else self.zero
-        step = straight_through(self.scale, self.scale / reach**2)
+        step = straight_through(scale, scale / reach**2)
         return straight_through(rounded, torch.clamp(x, -self.zero * step, (self.top - self.zero) * step))
-
-
-_LEAST = 1e-8
-"""Least step of a learned quantizer."""

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from automc.operators.base import Compression
 from automc.operators.copies import equal
 from automc.operators.live import LiveLayer
-from automc.operators.recalibrate import batch_norms, observe
+from automc.operators.recalibrate import batch_norms, check_finite, entered, observe
 
 _SAMPLES = 16384
 """Rows of X, about; more positions of the same feature maps tell little more."""
@@ -87,6 +87,9 @@ def input_moments(state: Compression, wanted: Mapping[str, bool]) -> tuple[dict[
 
     Returns:
         By path ``InputMoments.sums``, none where the forward does not use the layer; and the state, stale no more.
+
+    Raises:
+        CompressionError: what a layer reads is NaN or infinite.
     """
     if not wanted or state.calibration is None:
         return {}, state
@@ -99,6 +102,7 @@ def input_moments(state: Compression, wanted: Mapping[str, bool]) -> tuple[dict[
         return found, state
     seen = _observe(state, missing)
     for path, sums in seen.items():
+        check_finite(f"sparsify({path}).method", sums)
         if sum(tensor.nbytes for tensor in (sums, *kept.values())) <= _KEPT:
             kept[path, missing[path]] = sums
     return found | seen, replace(state, stale=False) if state.stale and batch_norms(state.model) else state
@@ -109,7 +113,7 @@ def _observe(state: Compression, wanted: Mapping[str, bool]) -> dict[str, Tensor
     assert inputs is not None
     layers = {path: model.get_submodule(path) for path in wanted}
     moments = {path: InputMoments(layer, len(inputs), wanted[path]) for path, layer in layers.items()}
-    hooks = [layer.register_forward_pre_hook(_add(moments[path])) for path, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(_add(moments[path]), with_kwargs=True) for path, layer in layers.items()]
     try:
         observe(model, inputs, state.stale)
     finally:
@@ -118,11 +122,9 @@ def _observe(state: Compression, wanted: Mapping[str, bool]) -> dict[str, Tensor
     return {path: each.sums for path, each in moments.items() if each.sums is not None}
 
 
-def _add(moments: InputMoments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if not args:
-            return  # called by keyword
-        x = args[0]
+def _add(moments: InputMoments) -> Callable[..., None]:
+    def hook(layer: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> None:
+        x = entered(args, kwargs)
         if isinstance(layer, LiveLayer) and layer.input_quantizer is not None:
             x = layer.input_quantizer(x)
         moments.add(x)
