@@ -114,11 +114,17 @@ def _asked(trial: Trial, sites: Mapping[str, str]) -> dict[str, Value]:
 
 
 def _real(realized: Mapping[str, Any], layer: Layer, group: str) -> dict[str, Any]:
-    """The facts about a layer. A group is named after its first producer, and what is said under that name of
-    bits, or of the block it lies in, concerns that layer alone; the rest holds for all producers of the group."""
-    alone = {name for known in OPERATORS.values() if known.scope in ("layer", "block") for name in known.settings}
-    shared = {name: value for name, value in realized.get(group, {}).items() if name not in alone}
-    return {**shared, **realized.get(layer.name, {})}
+    """The facts about a layer. A group is named after its first producer: what is said under that name of channels
+    holds for all producers of the group, the rest for that layer alone. Of a layer that was dropped nothing else holds.
+    """
+    own = realized.get(layer.name, {})
+    if own.get("dropped"):
+        return {"dropped": True}
+    return {**{name: value for name, value in realized.get(group, {}).items() if name in _OF_GROUPS}, **own}
+
+
+_OF_GROUPS = ("prune_ratio", "channels", "multiple_of")
+"""What ``prune`` says of a group."""
 
 
 def check_data(checked: Checked) -> dict[str, Any]:

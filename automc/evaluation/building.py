@@ -49,7 +49,7 @@ class Builder:
         """
         order = order_of(policy, order)
         if not policy or not steps:
-            return self._compressed(self.start(), policy, order, order)
+            return self._compressed(self.start(), policy, order, [name for name in order if name != "distill"])
         before, after = split_at_training(order)
         state = self._compressed(self.start(), policy, order, before)
         lesson, spent = self._lesson(state, policy, order, steps, seed)

@@ -24,7 +24,7 @@ class Split:
     """Inputs and labels.
 
     Attributes:
-        inputs: raw uint8 (pixels 0..255) or float32, shape (n, ...).
+        inputs: raw uint8 (pixels 0..255), float32, or int64 (tokens), shape (n, ...).
         targets: int64 class numbers, shape (n,).
     """
 
@@ -125,7 +125,12 @@ class Data:
         return self._opened[name]
 
     def normalise(self, inputs: Tensor) -> Tensor:
-        """Raw inputs (n, ...) as the network takes them: float32, ``(x / scale - mean) / std`` per channel."""
+        """Raw inputs (n, ...) as the network takes them: float32, ``(x / scale - mean) / std`` per channel.
+
+        int64 inputs are tokens and stay as they are, unless there is a mean.
+        """
+        if inputs.dtype == torch.int64 and not self.mean:
+            return inputs
         out = inputs.float() / self.facts.scale
         if not self.mean:
             return out
@@ -158,8 +163,14 @@ class Data:
         where, inputs, targets = f"data {self.name}, {name} split", split.inputs, split.targets
         if not len(targets) or len(inputs) != len(targets):
             raise DataError(f"{where}: needs one label for each input, not {len(targets)} for {len(inputs)}")
-        if inputs.dtype not in (torch.uint8, torch.float32) or targets.dtype != torch.int64 or targets.dim() != 1:
-            raise DataError(f"{where}: needs uint8 or float32 inputs and whole labels (n,), not {inputs.dtype} inputs")
+        if (
+            inputs.dtype not in (torch.uint8, torch.int64, torch.float32)
+            or targets.dtype != torch.int64
+            or targets.dim() != 1
+        ):
+            raise DataError(
+                f"{where}: needs uint8, int64 or float32 inputs and whole labels (n,), not {inputs.dtype} inputs"
+            )
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= self.classes:
             raise DataError(f"{where}: labels must be 0..{self.classes - 1}, found {low if low < 0 else high}")

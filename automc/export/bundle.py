@@ -102,7 +102,7 @@ def _check(folder: Path, facts: Mapping[str, Any], formats: Sequence[str], examp
         raise SpecError(f"bundle {folder}: holds something that is no automc bundle; give a new or empty folder")
     if "onnx" not in formats or not set(formats) <= set(FORMATS):
         raise SpecError(
-            f"bundle: formats are onnx (always: the proof runs it) and safetensors, not {', '.join(formats)}"
+            f"bundle: formats are onnx, which the proof runs, with or without safetensors, not {', '.join(formats)}"
         )
     absent = {"top1", "size_bytes"} - set(facts.get("metrics", ()))
     if absent:

@@ -97,7 +97,7 @@ def array(path: Path, name: str) -> NDArray[Any]:
 
 
 def as_split(inputs: Any, targets: Any, where: str) -> Split:
-    """Arrays or tensors as a split: inputs uint8 or float32, labels int64.
+    """Arrays or tensors as a split: inputs uint8, int64 (whole numbers of any other type) or float32, labels int64.
 
     Raises:
         DataError: inputs that are no numbers, labels that are not whole.
@@ -105,5 +105,6 @@ def as_split(inputs: Any, targets: Any, where: str) -> Split:
     x, y = np.asarray(inputs), np.asarray(targets)
     if x.dtype.kind not in "iufb" or y.dtype.kind not in "iu" or x.ndim < 2:
         raise DataError(f"{where}: needs numeric inputs (n, ...) and whole labels (n,), not {x.dtype} and {y.dtype}")
-    x = x if x.dtype == np.uint8 else x.astype(np.float32)
+    if x.dtype != np.uint8:
+        x = x.astype(np.int64 if x.dtype.kind in "iu" else np.float32)
     return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64)))
