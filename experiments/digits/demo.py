@@ -56,7 +56,7 @@ def main() -> int:
     study_file = HERE / "study.yaml"
     command(f"search {study_file}")
     grid = len(automc.open_study("digits", STORAGE).records())
-    command(f"extend digits --trials +46 --proposer nsga2 --storage {STORAGE}")
+    command(f"extend digits --trials +32 --proposer nsga2 --storage {STORAGE}")
     command(f"pareto digits --storage {STORAGE} --plot {OUT / 'front.png'}")
     study = automc.open_study("digits", STORAGE)
     kept = compare(study, grid)
