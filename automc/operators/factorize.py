@@ -15,6 +15,7 @@ from automc.errors import CompressionError
 from automc.operators.base import Compression, Settings
 from automc.operators.factorized import chain, put
 from automc.operators.live import LiveLayer
+from automc.operators.live_kinds import shared_weights
 from automc.operators.low_rank.decompositions import (
     Basis,
     Part,
@@ -72,7 +73,8 @@ def factorize(state: Compression, settings: Settings) -> Compression:
             for without calibration inputs.
     """
     jobs = {name: _job(state, name, own) for name, own in settings.items() if float(own["rank_ratio"]) < 1}
-    jobs = {name: job for name, job in jobs.items() if _splits(state.model, state.model.get_submodule(name))}
+    shared = shared_weights(state.model)
+    jobs = {name: job for name, job in jobs.items() if _splits(state.model.get_submodule(name), shared)}
     moments = second_moments(
         state, {name: response(job.kernel, job.first) for name, job in jobs.items() if job.data_aware}
     )
@@ -196,11 +198,9 @@ def _method(kernel: Sequence[int], asked: str) -> str:
     return "svd" if prod(kernel) == 1 or (form == "spatial" and prod(kernel[1:]) == 1) else form
 
 
-def _splits(model: nn.Module, layer: nn.Module) -> bool:
-    """Whether a layer can be a product: it has no groups, and its weight is no other module's too."""
-    weight = layer.get_parameter("weight")
-    owners = [module for module in model.modules() if any(own is weight for own in module.parameters(recurse=False))]
-    return len(owners) == 1 and getattr(layer, "groups", 1) == 1
+def _splits(layer: nn.Module, shared: set[int]) -> bool:
+    """Whether a layer can be a product: it has no groups, and its weight lies nowhere else too."""
+    return id(layer.get_parameter("weight")) not in shared and getattr(layer, "groups", 1) == 1
 
 
 def _params(layer: nn.Module) -> int:

@@ -14,24 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from automc.core.study import ModelSpec, Part
+from automc.core.study import Part
 from automc.errors import NotFinite, SpecError
 from automc.evaluation.augment import augmentation, flip, shift
 from automc.evaluation.data import Data, load_data
 from automc.evaluation.finetune import Recipe, Repair
 from automc.evaluation.lesson import Lesson
 from automc.evaluation.task import Classification
-from automc.evaluation.zoo import load_model
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return load_data(Part("digits"))
-
-
-@pytest.fixture(scope="module")
-def teacher() -> nn.Module:
-    return load_model(ModelSpec("digits_net"))
 
 
 @pytest.fixture

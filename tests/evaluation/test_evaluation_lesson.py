@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from automc.core.policy import Policy, Site
-from automc.core.study import ModelSpec, Part
+from automc.core.study import Part
 from automc.evaluation.data import Data, load_data
 from automc.evaluation.finetune import Recipe, Repair
 from automc.evaluation.lesson import DECAY, Lesson, learning
 from automc.evaluation.splits import Split
 from automc.evaluation.task import Classification
-from automc.evaluation.zoo import load_model
 from automc.export import packed
 from automc.operators import ORDER, live, live_kinds
 from automc.operators.base import Answer, Compression, compress
@@ -29,16 +28,6 @@ from automc.operators.distillation.logits import LogitTerm
 from automc.operators.layers import trace
 
 BLOCKS = tuple(Feature(path, False) for path in ("block1", "block2.bn1", "block3"))
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return load_data(Part("digits"))
-
-
-@pytest.fixture(scope="module")
-def teacher() -> nn.Module:
-    return load_model(ModelSpec("digits_net"))
 
 
 @pytest.fixture(scope="module")

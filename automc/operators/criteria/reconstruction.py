@@ -23,6 +23,7 @@ from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import parameters, per_channel, watch
 from automc.operators.groups.slicing import Cut, Plan
+from automc.operators.windows import unfolded, windows
 
 POSITIONS = 64
 """At most so many positions of an input count, drawn anew for every batch (ThiNet draws 10 an input)."""
@@ -138,15 +139,11 @@ def _drawn(of: Tensor, most: int, generator: torch.Generator) -> Tensor:
 def _patches(module: _ConvNd, x: Tensor, generator: torch.Generator) -> Tensor:
     """What the kernel sees at some positions of every input: shape (n * positions, in_channels, kernel size)."""
     if isinstance(module, _ConvTransposeNd):
-        x = _spread(module, x)
-        steps: tuple[int, ...] = (1,) * len(module.kernel_size)
+        ones = (1,) * len(module.kernel_size)
+        x = unfolded(_spread(module, x), module.kernel_size, ones, module.dilation)
     else:
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        x = F.pad(x, module._reversed_padding_repeated_twice, mode)
-        steps = module.stride
-    for axis, (size, step, gap) in enumerate(zip(module.kernel_size, steps, module.dilation, strict=True), 2):
-        x = x.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]
-    spatial = x.shape[2 : 2 + len(steps)]
+        x = windows(module, x)
+    spatial = x.shape[2 : 2 + len(module.kernel_size)]
     chosen = _drawn(torch.arange(prod(spatial)), POSITIONS, generator)
     places: tuple[Any, ...] = (slice(None), slice(None), *torch.unravel_index(chosen, spatial))
     return x[places].transpose(1, 2).flatten(0, 1).flatten(2)

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from automc.operators.live import LiveLayer
 from automc.operators.quantizers import AffineQuantizer, IncrementalQuantizer
 from automc.operators.quantizers.rows import along_rows
+from automc.operators.windows import windows
 
 _ROWS = 16384
 """About how many input patches the error is measured on; where there are more, every second input counts, and so on."""
@@ -66,10 +66,7 @@ def _patches(layer: Any, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return x.reshape(1, -1, x.shape[-1])
     dims = len(layer.kernel_size)
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    for i, (kernel, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
-        x = x.unfold(2 + i, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
+    x = windows(layer, x)
     x = x.view(len(x), layer.groups, -1, *x.shape[2:])  # (n, groups, inputs, places..., kernel...)
     places = range(3, 3 + dims)
     x = x.permute(1, 0, *places, 2, *range(3 + dims, 3 + 2 * dims))

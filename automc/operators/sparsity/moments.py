@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from automc.operators.base import Compression
 from automc.operators.copies import equal
 from automc.operators.live import LiveLayer
-from automc.operators.recalibrate import batch_norms, check_finite, entered, observe
+from automc.operators.recalibrate import check_finite, entered, observe
+from automc.operators.windows import windows
 
 _SAMPLES = 16384
 """Rows of X, about; more positions of the same feature maps tell little more."""
@@ -64,11 +64,7 @@ def _windows(layer: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         return x, (x.shape[1],)
     if x.dim() == len(layer.kernel_size) + 1:
         x = x.unsqueeze(0)
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    spans = zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
-    for axis, (size, dilation, stride) in enumerate(spans, start=2):
-        x = x.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
+    x = windows(layer, x)
     sites = tuple(x.shape[2 : 2 + len(layer.kernel_size)])
     # (n, channels, *sites, *kernel) to (n, *sites, *kernel, groups, channels of a group)
     x = torch.unflatten(x.movedim(1, -1), -1, (layer.groups, -1))
@@ -100,26 +96,27 @@ def input_moments(state: Compression, wanted: Mapping[str, bool]) -> tuple[dict[
     missing = {path: diagonal for path, diagonal in wanted.items() if path not in found}
     if not missing:
         return found, state
-    seen = _observe(state, missing)
+    seen, stale = _observe(state, missing)
     for path, sums in seen.items():
         check_finite(f"sparsify({path}).method", sums)
         if sum(tensor.nbytes for tensor in (sums, *kept.values())) <= _KEPT:
             kept[path, missing[path]] = sums
-    return found | seen, replace(state, stale=False) if state.stale and batch_norms(state.model) else state
+    return found | seen, replace(state, stale=stale)
 
 
-def _observe(state: Compression, wanted: Mapping[str, bool]) -> dict[str, Tensor]:
+def _observe(state: Compression, wanted: Mapping[str, bool]) -> tuple[dict[str, Tensor], bool]:
+    """The sums, and whether the batch-norm statistics are stale after the pass."""
     model, inputs = state.model, state.calibration
     assert inputs is not None
     layers = {path: model.get_submodule(path) for path in wanted}
     moments = {path: InputMoments(layer, len(inputs), wanted[path]) for path, layer in layers.items()}
     hooks = [layer.register_forward_pre_hook(_add(moments[path]), with_kwargs=True) for path, layer in layers.items()]
     try:
-        observe(model, inputs, state.stale)
+        stale = observe(model, inputs, state.stale)
     finally:
         for hook in hooks:
             hook.remove()
-    return {path: each.sums for path, each in moments.items() if each.sums is not None}
+    return {path: each.sums for path, each in moments.items() if each.sums is not None}, stale
 
 
 def _add(moments: InputMoments) -> Callable[..., None]:
