@@ -129,6 +129,15 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A task metric measured on a sample of inputs: its value, standard error (same unit) and how many there were."""
+
+    value: float
+    error: float
+    samples: int
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What an evaluation found.
 
@@ -137,12 +146,16 @@ class Measurement:
         realized: what rounding really did, as plain data: ``{layer or group: {setting: value}}``.
         artifact: SHA-256 of a stored file, or None.
         seconds: wall time of the evaluation.
+        errors: standard errors of the task's metrics, by name, each in its metric's unit.
+        samples: how many inputs of the search split they were measured on; 0 where there are none.
     """
 
     metrics: Mapping[str, float]
     realized: Mapping[str, Any] = field(default_factory=dict)
     artifact: str | None = None
     seconds: float = 0.0
+    errors: Mapping[str, float] = field(default_factory=dict)
+    samples: int = 0
 
 
 def losses(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> tuple[float, ...]:

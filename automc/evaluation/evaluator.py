@@ -8,24 +8,26 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from automc.core.layers import LayerTable
-from automc.core.metrics import Measurement
+from automc.core.metrics import Estimate, Measurement
 from automc.core.policy import Policy
 from automc.core.ports import Monitor
-from automc.core.rules import nearest
 from automc.core.study import Rung, StudySpec
-from automc.errors import ModelError, NotFinite, SpecError, one_line
+from automc.errors import ModelError, NotFinite, one_line
 from automc.evaluation import timing
+from automc.evaluation.answers import Answers
 from automc.evaluation.building import Builder
 from automc.evaluation.data import load_data
 from automc.evaluation.factories import ship_user_modules
 from automc.evaluation.finetune import Recipe, Repair
+from automc.evaluation.scoring import Scorer
+from automc.evaluation.settings import sorted_out
 from automc.evaluation.splits import Data
 from automc.evaluation.task import Classification
 from automc.evaluation.zoo import load_model
@@ -34,9 +36,6 @@ from automc.measure.cost import costs
 from automc.operators.base import Compression
 from automc.operators.canonical import canonical
 from automc.operators.layers import Trace, trace
-
-BATCH = 100
-"""Inputs measured at a time: on a CPU, 50 to 100 is faster than 1,000."""
 
 RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", "size_bytes": "size_ratio"}
 LATENCY = ("latency_ms", "latency_ratio")
@@ -79,7 +78,7 @@ class NetworkEvaluator:
             self._trace: Trace = trace(teacher, self.example)
             targets = data.split("calibration").targets
             self._builder = Builder(teacher, self._trace, self._calibration, targets, repair)
-            self._answers: dict[str, Tensor] = {}
+            self._score = Scorer(Answers(teacher, data), repair.task)
             self._original_onnx = timing.onnx_bytes(teacher, self.example) if plan.latency else b""
             self.baseline: dict[str, float] = {}
             self.baseline = self.measure(teacher)
@@ -103,14 +102,17 @@ class NetworkEvaluator:
         start = time.perf_counter()
         with _one_thread():
             state = self._built(policy, rung, monitor)
-            metrics = self.measure(state.model)
+            scores = self._score(state.model)
+            metrics = self._measured(state.model, scores)
             if self._plan.latency:
                 metrics |= self._latency(state.model)
         seconds = time.perf_counter() - start
         if "seconds" in self._plan.wanted:
             metrics["seconds"] = seconds
         realized = {name: dict(facts) for name, facts in state.realized.items()}
-        return Measurement(metrics, realized, seconds=seconds)
+        errors = {name: score.error for name, score in scores.items()}
+        samples = max((score.samples for score in scores.values()), default=0)
+        return Measurement(metrics, realized, seconds=seconds, errors=errors, samples=samples)
 
     def build(self, policy: Policy, rung: int, monitor: Monitor = lambda step, value: True) -> nn.Module:
         """The network that ``evaluate`` measures: compressed, repaired, in eval mode.
@@ -127,10 +129,10 @@ class NetworkEvaluator:
         Raises:
             NotFinite: an output is NaN or infinite.
         """
-        if split not in self._answers:
-            self._answers[split] = self._outputs(self._teacher, split)
-        targets = self.data.split(split).targets
-        found = self._repair.task.metrics(self._outputs(model, split), self._answers[split], targets)
+        return self._measured(model, self._score(model, split))
+
+    def _measured(self, model: nn.Module, scores: Mapping[str, Estimate]) -> dict[str, float]:
+        found = {name: score.value for name, score in scores.items()}
         found |= costs(model, self.example)
         found["size_bytes"] = float(len(packed.dumps(model, self.example)))
         _require_finite(found)
@@ -149,20 +151,6 @@ class NetworkEvaluator:
         text = f"{self._plan.seed} {rung} {policy.fingerprint}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
-    def _outputs(self, model: nn.Module, split: str) -> Tensor:
-        """Outputs for a whole split, shape (n, classes).
-
-        Raises:
-            NotFinite: one of them is NaN or infinite.
-        """
-        parts = torch.split(self.data.split(split).inputs, BATCH)
-        with torch.inference_mode():
-            outputs = torch.cat([model(self.data.normalise(part)) for part in parts])
-        if not bool(outputs.isfinite().all()):
-            rows = int((~outputs.isfinite()).any(dim=1).sum())
-            raise NotFinite(f"the network's outputs are NaN or infinite for {rows} of {len(outputs)} {split} inputs")
-        return outputs.clone()
-
     def _latency(self, model: nn.Module) -> dict[str, float]:
         files = [self._original_onnx, timing.onnx_bytes(model, self.example)]
         original, own = timing.latencies(files, self._input_shape)
@@ -180,8 +168,7 @@ class NetworkEvaluator:
 
     def __getstate__(self) -> dict[str, Any]:
         ship_user_modules()
-        answers = {split: outputs for split, outputs in self._answers.items() if split != "test"}
-        return {**self.__dict__, "_answers": answers}
+        return self.__dict__.copy()
 
 
 def prepare(spec: StudySpec, model: nn.Module | None = None, data: Data | None = None) -> NetworkEvaluator:
@@ -193,7 +180,7 @@ def prepare(spec: StudySpec, model: nn.Module | None = None, data: Data | None =
     Raises:
         SpecError, ModelError, DataError: what is wrong, in one line.
     """
-    recipe = _recipe(spec.evaluator.settings)
+    (recipe,) = sorted_out(spec.evaluator.settings, Recipe)
     data = data if data is not None else load_data(spec.data)
     teacher = copy.deepcopy(model) if model is not None else load_model(spec.model)
     if not isinstance(teacher, nn.Module):
@@ -201,20 +188,6 @@ def prepare(spec: StudySpec, model: nn.Module | None = None, data: Data | None =
     wanted = frozenset(o.metric for o in spec.objectives) | {c.metric for c in spec.constraints}
     plan = Plan(spec.order, spec.rungs, spec.seed, wanted)
     return NetworkEvaluator(teacher.eval(), data, Repair(data, Classification(), recipe), plan)
-
-
-def _recipe(settings: Mapping[str, Any]) -> Recipe:
-    known = {field.name: type(field.default) for field in fields(Recipe)}
-    for key, value in settings.items():
-        if key not in known:
-            raise SpecError(
-                f"evaluator.settings.{key}: network has no such setting "
-                f"(it has: {', '.join(known)}){nearest(key, known)}"
-            )
-        right = (int, float) if known[key] is float else known[key]
-        if isinstance(value, bool) or not isinstance(value, right):
-            raise SpecError(f"evaluator.settings.{key}: must be {known[key].__name__}, not {value!r}")
-    return Recipe(**settings)
 
 
 def _require_finite(metrics: Mapping[str, float]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from automc.core.metrics import Estimate
 from automc.errors import ModelError
 
 
@@ -21,13 +23,33 @@ class Task(Protocol):
         """
         ...
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """Mean loss of a batch, differentiable, shape ()."""
         ...
 
-    def metrics(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> dict[str, float]:
-        """The metrics of a whole split; ``teacher`` are the original network's outputs on it."""
+    def judge(self, outputs: Any, teacher: Any, targets: Tensor) -> dict[str, Tensor]:
+        """What each input of a batch adds to the metrics, by name, shape (n, ...).
+
+        Batches are judged one by one and joined along their first axis.
+
+        Args:
+            teacher: the original network's outputs for the same inputs.
+        """
         ...
+
+    def summarise(self, judged: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        """The metrics of all inputs that were judged, n >= 1."""
+        ...
+
+
+def means(judged: Mapping[str, Tensor]) -> dict[str, Estimate]:
+    """Of metrics that are means over inputs: the standard error of a mean, of shares the binomial one."""
+    found = {}
+    for name, each in judged.items():
+        each = each.double()
+        error = float(each.std(correction=0)) / len(each) ** 0.5  # of zeros and ones this is sqrt(p (1 - p) / n)
+        found[name] = Estimate(float(each.mean()), error, len(each))
+    return found
 
 
 class Classification:
@@ -45,10 +67,13 @@ class Classification:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets)
 
-    def metrics(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> dict[str, float]:
+    def judge(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> dict[str, Tensor]:
         found = outputs.argmax(1)
         return {
-            "top1": (found == targets).double().mean().item(),
-            "loss": F.cross_entropy(outputs.double(), targets).item(),
-            "agreement": (found == teacher.argmax(1)).double().mean().item(),
+            "top1": found == targets,
+            "loss": F.cross_entropy(outputs.double(), targets, reduction="none"),
+            "agreement": found == teacher.argmax(1),
         }
+
+    def summarise(self, judged: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        return means(judged)

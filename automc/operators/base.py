@@ -69,6 +69,7 @@ class Compression:
         teaching: who the terms compare with during the repair: ``original``, ``self``, ``assistant`` or ``compressed``.
         realized: what was really done, ``{layer or group: {setting or fact: value}}``.
         stale: the batch-norm statistics no longer belong to the weights (see recalibrate.py).
+        removed: by group, the channels that ``prune`` took out, as the original network counts them.
         memory: facts of the original network (``teacher``) that an operator computed once, under keys of its own: the
             same mapping travels through all trials of one evaluator. What lies in it depends on nothing but the
             original network and the calibration inputs, so that a trial's result does not depend on earlier trials.
@@ -83,6 +84,7 @@ class Compression:
     teaching: str = "original"
     realized: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     stale: bool = False
+    removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     memory: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def with_realized(self, facts: Settings) -> Compression:

@@ -38,7 +38,8 @@ def prune(state: Compression, settings: Settings) -> Compression:
         if divisors and divisors[0] > 1:
             facts[name]["multiple_of"] = divisors[0]
     remove_channels(state.model, state.trace.plans, removed)
-    return replace(state.with_realized(facts), stale=state.stale or bool(removed))
+    gone = {name: tuple(channels) for name, channels in removed.items()}
+    return replace(state.with_realized(facts), stale=state.stale or bool(removed), removed={**state.removed, **gone})
 
 
 def how_many(plan: Plan, ratio: float, multiple: int = 1) -> int:

@@ -157,7 +157,7 @@ def test_outputs_that_are_not_finite(evaluator: NetworkEvaluator) -> None:
     model = evaluator.build(Policy({}), 0)
     with torch.no_grad():
         model.linear.weight[0, 0] = math.inf  # type: ignore[index,union-attr]
-    with pytest.raises(NotFinite, match="outputs are NaN or infinite for 359 of 359 search inputs"):
+    with pytest.raises(NotFinite, match="outputs are NaN or infinite for 100 of 100 search inputs"):
         evaluator.measure(model)
 
 
@@ -221,9 +221,13 @@ def test_evaluator_settings_are_checked(settings: dict[str, Any], message: str) 
 def test_classification_metrics_on_four_inputs() -> None:
     outputs = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.0]])
     teacher = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    found = Classification().metrics(outputs, teacher, torch.tensor([0, 1, 1, 1]))
+    task = Classification()
+    found = task.summarise(task.judge(outputs, teacher, torch.tensor([0, 1, 1, 1])))
     losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(3)), math.log(2)]
-    assert found == pytest.approx({"top1": 0.5, "agreement": 0.75, "loss": sum(losses) / 4})
+    values = {name: each.value for name, each in found.items()}
+    assert values == pytest.approx({"top1": 0.5, "agreement": 0.75, "loss": sum(losses) / 4})
+    assert found["top1"].error == pytest.approx(math.sqrt(0.5 * 0.5 / 4))
+    assert {each.samples for each in found.values()} == {4}
 
 
 MINE = """
