@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from automc.app.report import policy_rows, proof_text, trial_columns, trial_text
+from automc.core.interleave import Timing
 from automc.core.layers import Group, Layer, LayerTable
 from automc.core.metrics import Constraint, Measurement, Objective
 from automc.core.policy import Policy, Site
 from automc.core.study import ModelSpec, Part, StudySpec
 from automc.core.trial import Trial, TrialState
 from automc.export.proof import Proof
-from automc.export.runtime import Latency
 
 
 def layer(name: str, index: int) -> Layer:
@@ -75,26 +75,42 @@ def test_columns_follow_the_study_and_the_question() -> None:
     assert trial_columns(spec, known) == ["number", "state", "top1", "macs_ratio", "fingerprint"]
     asked = trial_columns(spec, known, "loss < 3 -size_bytes")
     assert asked == ["number", "state", "top1", "macs_ratio", "loss", "fingerprint"]
+    more = [*known, "top1_error", "loss_error", "samples"]
+    assert trial_columns(spec, more) == ["number", "state", "top1", "top1_error", "macs_ratio", "fingerprint"]
+    wanted = ["top1", "top1_error", "macs_ratio", "loss", "loss_error", "samples", "fingerprint"]
+    assert trial_columns(spec, more, "loss < 3 -samples")[2:] == wanted
+
+
+def test_errors_stand_beside_the_task_s_metrics_with_the_number_of_inputs() -> None:
+    metrics = {"latency_ms": 0.25, "macs": 1000.0, "top1": 0.9}
+    found = Measurement(metrics, seconds=1.0, errors={"top1": 0.003, "latency_ms": 0.0125}, samples=10_000)
+    said = trial_text(replace(TRIAL, measurement=found), TABLE, {"top1": 0.95, "macs": 2000.0}).splitlines()
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in said if line}
+    assert lines["top1"] == "0.9000 ± 0.0030 (10,000 inputs) 0.9500"
+    assert lines["macs"] == "1,000 2,000"
+    assert lines["latency_ms"] == "0.250 ± 0.013 -" or lines["latency_ms"] == "0.250 ± 0.012 -"
 
 
 def test_a_proof_shows_the_original_beside_and_every_broken_promise() -> None:
     proof = Proof(
         passed=True,
         reasons=(),
-        top1=0.96,
-        baseline_top1=0.97,
-        agreement=0.98,
+        scores={"top1": 0.96, "agreement": 0.98},
+        baseline_scores={"top1": 0.97, "agreement": 1.0},
+        difference=None,
         size_bytes=1000,
         baseline_bytes=8000,
-        latency=Latency(0.2, 0.1, 0.3),
-        baseline_latency=Latency(0.4, 0.3, 0.5),
+        latency=Timing(0.2, 0.1, 0.3),
+        baseline_latency=Timing(0.4, 0.3, 0.5),
         compared=3,
         merged=(),
     )
     said = proof_text(proof).splitlines()
     assert said[0].split() == ["metric", "exported", "original", "ratio"]
+    assert said[2].split() == ["top1", "0.9600", "0.9700", "0.990"]
     assert said[3].split() == ["size_bytes", "1,000", "8,000", "0.125"]
     assert said[4].split() == ["latency_ms", "0.200", "0.400", "0.500"]
+    assert said[5].split() == ["agreement", "0.9800", "-", "-"]
     assert said[-1] == "proved: every promise holds"
     broken = proof_text(replace(proof, passed=False, reasons=("top1: promised 1", "size: 2"), size_bytes=None))
     assert broken.splitlines()[-2:] == ["NOT KEPT: top1: promised 1", "NOT KEPT: size: 2"]

@@ -13,11 +13,17 @@ from automc import errors
 from automc.app import catalog
 from automc.app.study_schema import STUDY_KEYS
 from automc.cli import app
+from automc.core.hopeless import Doubt
 from automc.core.metrics import METRICS
 from automc.core.trial import REASONS
+from automc.evaluation.device import Device
 from automc.evaluation.entries import COMMON
-from automc.evaluation.finetune import Recipe
+from automc.evaluation.prefix import Caching
+from automc.evaluation.recipe import Recipe
+from automc.evaluation.restoring import Restoring
 from automc.evaluation.synthetic import SyntheticSettings
+from automc.evaluation.timing import LatencySettings
+from automc.measure.energy import Energy
 from automc.operators import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +70,9 @@ def views() -> set[str]:
     return {name for path in files for name in re.findall(r"CREATE VIEW (\w+)", path.read_text(encoding="utf-8"))}
 
 
+EVALUATOR_SETTINGS = (Recipe, Caching, Device, Doubt, LatencySettings, Energy, Restoring, SyntheticSettings)
+
+
 def extras() -> set[str]:
     return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
@@ -80,8 +89,11 @@ def extras() -> set[str]:
         ("evaluator", 0, catalog.EVALUATORS),
         ("model", 0, catalog.MODELS),
         ("data", 0, catalog.DATA_SETS),
+        ("task", 0, catalog.TASKS),
+        ("task", 3, {metric for entry in catalog.TASKS.values() for metric in entry.metrics}),
+        ("task setting", 0, {name for entry in catalog.TASKS.values() for name in entry.settings}),
         ("data setting", 0, {*COMMON, *(name for entry in catalog.DATA_SETS.values() for name in entry.settings)}),
-        ("evaluator setting", 0, {f.name for kind in (Recipe, SyntheticSettings) for f in fields(kind)}),
+        ("evaluator setting", 0, {f.name for kind in EVALUATOR_SETTINGS for f in fields(kind)}),
         ("metric", 0, METRICS),
         ("reason", 0, REASONS),
         ("exit code", 0, exit_codes()),

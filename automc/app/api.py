@@ -9,18 +9,22 @@ from automc.app.config import study_from
 from automc.app.runs import start
 from automc.app.study import OBJECT, Study
 from automc.app.study_schema import DEFAULT_STORAGE
+from automc.core.metrics import METRICS
+from automc.evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from automc.core.search import Listener
     from automc.evaluation.splits import Data
+    from automc.evaluation.tasks.base import Task
 
 
 def search(
     model: str | Mapping[str, Any] | nn.Module,
     data: str | Mapping[str, Any] | Data,
     *,
+    task: str | Mapping[str, Any] | Task = "classification",
     space: str | Mapping[str, Any] = "joint",
     objectives: Mapping[str, str] | None = None,
     constraints: Sequence[str] = (),
@@ -37,9 +41,11 @@ def search(
             given again to ``automc.resume(name, model=...)``, because a database cannot rebuild it.
         data: what a study file says under ``data``; a ``Data`` of automc.evaluation.data; or a mapping
             ``{"train": (inputs, targets), "search": ..., "test": ...}`` of arrays, where a value may also be a
-            function that returns the pair (``test`` is then not called before a model is exported).
+            function that returns the pair (``test`` is then not called before a model is exported). Without labels:
+            inputs alone, or ``(inputs, None)``.
+        task: what a study file says under ``task``, or a Task of automc.evaluation.tasks.base.
         space: name of a bundled space, a path, or ``{"order": [...], "rules": [...]}``.
-        objectives: metric to ``maximize`` or ``minimize``; top1 and size_bytes by default.
+        objectives: metric to ``maximize`` or ``minimize``; by default the task's first (top1) and size_bytes.
         constraints: such as ``["macs_ratio <= 0.5"]``.
         trials: how many trials to evaluate, on all rungs together.
         listener: hears every event, see core.search.Listener.
@@ -54,14 +60,25 @@ def search(
         objects["model"], said["model"] = model, OBJECT
     if not isinstance(data, (str, Mapping)) or (isinstance(data, Mapping) and "name" not in data):
         objects["data"], said["data"] = _data(data), OBJECT
+    said["task"] = task
+    if not isinstance(task, (str, Mapping)):
+        objects["task"], said["task"] = task, OBJECT
     budget = {**more.pop("budget", {}), "trials": trials}
     if isinstance(more.get("workers"), int):
         more["workers"] = {"count": more["workers"]}
-    objectives = objectives or {"top1": "maximize", "size_bytes": "minimize"}
+    objectives = objectives or {metric: METRICS[metric].direction for metric in (_first_metric(task), "size_bytes")}
     said |= {"name": name, "space": space, "objectives": dict(objectives), "constraints": list(constraints)}
     study = start(study_from({**said, "budget": budget, "storage": storage, **more}, "automc.search()"), **objects)
     study.run(listener)
     return study
+
+
+def _first_metric(task: Any) -> str:
+    """The one that says most of a task with labels; of an unknown name any, for what is wrong is said elsewhere."""
+    if not isinstance(task, (str, Mapping)):
+        return str(task.measures(0, True)[0]) if callable(getattr(task, "measures", None)) else "score"
+    name = task if isinstance(task, str) else task.get("name", "classification")
+    return TASKS[name].metrics[0] if name in TASKS else "score"
 
 
 def _data(given: Any) -> Data:

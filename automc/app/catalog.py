@@ -11,6 +11,7 @@ from automc.core.rules import nearest
 from automc.core.study import Part
 from automc.errors import SpecError
 from automc.evaluation.entries import DATA, ZOO
+from automc.evaluation.tasks import TASKS
 
 PROPOSERS: Mapping[str, str] = {
     "tpe": "automc.proposers.optuna:TPEProposer",
@@ -30,6 +31,8 @@ EVALUATORS: Mapping[str, str] = {
 }
 
 DATA_SETS, MODELS = DATA, ZOO
+
+__all__ = ["DATA_SETS", "EVALUATORS", "MODELS", "PROPOSERS", "STOPPERS", "TASKS", "build", "part"]
 
 
 def part(table: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ def deliver(study: Study, trial: Trial, folder: Path, formats: tuple[str, ...]) 
 
     rung = len(spec.rungs) - 1
     model, original = evaluator.build(trial.policy, rung), evaluator.build(Policy({}), rung)
-    facts, test = evaluator.data.facts, evaluator.data.split("test")
+    evaluator.check_split("test")
+    facts, test, task = evaluator.data.facts, evaluator.data.split("test"), evaluator.task.judged_as
     assert trial.measurement is not None
     write_bundle(
         folder,
@@ -35,7 +37,10 @@ def deliver(study: Study, trial: Trial, folder: Path, formats: tuple[str, ...]) 
         baseline_model=original,
         example=evaluator.example,
         test=TestSplit(
-            test.inputs.numpy(), test.targets.numpy(), Normalisation(facts.scale, tuple(facts.mean), tuple(facts.std))
+            test.inputs.numpy(),
+            test.targets.numpy(),
+            Normalisation(facts.scale, tuple(facts.mean), tuple(facts.std)),
+            {} if task else evaluator.outputs(model, "test"),
         ),
         policy=trial.policy,
         facts={
@@ -45,9 +50,11 @@ def deliver(study: Study, trial: Trial, folder: Path, formats: tuple[str, ...]) 
             "constraints": [str(c) for c in spec.constraints if c.metric != "seconds"],
             "realized": dict(trial.measurement.realized),
             "layers": evaluator.table.to_data(),
+            "task": asdict(task) if task else None,
             "study": study.name,
             "trial": trial.number,
             "rung": rung,
+            "latency_batch": evaluator.stopwatch.batch,
             "searched": dict(trial.measurement.metrics),
             "spec": spec.to_data(),
         },

@@ -12,7 +12,7 @@ from automc.errors import SpecError
 
 Key = str | int
 _STEP = re.compile(r"\.?([^.\[\]\s]+)|\[(-?[0-9]{1,9})\]")
-_SHORTHAND = ("model", "data", "proposer", "stopper", "evaluator")
+_SHORTHAND = ("model", "data", "task", "proposer", "stopper", "evaluator")
 
 
 def override(root: Node, setting: str, open_space: Callable[[Node], None]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automc.app.paths import DATA_PATHS, seen_from
+from automc.app.paths import DATA_PATHS, PROFILE, seen_from
 from automc.app.places import Node
 from automc.app.readers import Fields, Reader, settings, show, text
 from automc.core.rules import nearest
@@ -30,6 +30,19 @@ def part(table: Mapping[str, object], what: str, folder: Path | None = None) -> 
             if chosen.get(key) is not None:
                 chosen[key] = fields["settings"].deepest(key).read(_path(folder), "")
         return Part(name, chosen)
+
+    return read
+
+
+def evaluator(table: Mapping[str, object], folder: Path) -> Reader[Part]:
+    """As ``part``; a device profile of the user's own is looked for beside the study."""
+
+    def read(node: Node) -> Part:
+        found = part(table, "evaluator")(node)
+        own = str(found.settings.get(PROFILE, ""))
+        if not own.endswith((".yaml", ".yml")):
+            return found
+        return Part(found.name, {**found.settings, PROFILE: seen_from(folder, own)})
 
     return read
 

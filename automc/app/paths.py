@@ -15,6 +15,10 @@ DATA_PATHS = ("path", "train", "test")
 """Settings of the catalogue's data sets that are paths. What a user's factory takes is left as it is."""
 
 
+PROFILE = "device_profile"
+"""The evaluator's setting that is a path where it ends in .yaml or .yml."""
+
+
 def bundled_folder() -> Path:
     """The folder of the bundled spaces: inside an installed package, beside it in a checkout."""
     package = Path(automc.__file__).resolve().parent
@@ -65,21 +69,30 @@ def seen_from(folder: Path, name: str) -> str:
 
 def rooted(spec: StudySpec) -> StudySpec:
     """The spec with absolute paths, so that a study can be resumed from any folder."""
-    source, colon, factory = spec.model.name.rpartition(":")
-    name = f"{os.path.abspath(source)}:{factory}" if colon and source.endswith(".py") else spec.model.name
+    name, data, task = (_rooted(each.name) for each in (spec.model, spec.data, spec.task))
     weights = spec.model.weights and os.path.abspath(spec.model.weights)
-    source, colon, factory = spec.data.name.rpartition(":")
-    data = f"{os.path.abspath(source)}:{factory}" if colon and source.endswith(".py") else spec.data.name
     paths = {
         key: os.path.abspath(value)
         for key, value in spec.data.settings.items()
-        if not colon and key in DATA_PATHS and isinstance(value, str)
+        if ":" not in spec.data.name and key in DATA_PATHS and isinstance(value, str)
+    }
+    profile = {
+        key: os.path.abspath(value)
+        for key, value in spec.evaluator.settings.items()
+        if key == PROFILE and str(value).endswith((".yaml", ".yml"))
     }
     return replace(
         spec,
         model=replace(spec.model, name=name, weights=weights),
         data=Part(data, {**spec.data.settings, **paths}),
+        task=Part(task, spec.task.settings),
+        evaluator=Part(spec.evaluator.name, {**spec.evaluator.settings, **profile}),
     )
+
+
+def _rooted(name: str) -> str:
+    source, colon, factory = name.rpartition(":")
+    return f"{os.path.abspath(source)}:{factory}" if colon and source.endswith(".py") else name
 
 
 def shown(path: Path) -> Path:

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 
 def trial_columns(spec: StudySpec, known: Sequence[str], asked: str = "") -> list[str]:
-    """Which columns of a trial frame fit a text table: the study's metrics, and those named in a filter or sorting."""
-    wanted = [o.metric for o in spec.objectives] + [c.metric for c in spec.constraints]
+    """Which columns of a trial frame fit a text table: the study's metrics and the errors of its objectives, and what
+    is named in a filter or sorting."""
+    wanted = [name for o in spec.objectives for name in (o.metric, f"{o.metric}_error")]
+    wanted += [c.metric for c in spec.constraints]
     words = set("".join(c if c.isalnum() or c == "_" else " " for c in asked).split())
-    wanted += [name for name in METRICS if name in words]
+    wanted += [name for metric in METRICS for name in (metric, f"{metric}_error") if words & {metric, name}]
+    wanted += ["samples"] if "samples" in words else []
     names = ["number", "state", "rung", "reason", *wanted, "seconds", "fingerprint"]
     return [name for name in dict.fromkeys(names) if name in known]
 
@@ -50,6 +53,8 @@ def trial_data(trial: Trial) -> dict[str, Any]:
         "fingerprint": trial.policy.fingerprint,
         "seconds": measured.seconds if measured else None,
         "metrics": dict(measured.metrics) if measured else {},
+        "errors": dict(measured.errors) if measured else {},
+        "samples": measured.samples if measured else None,
         "policy": json.loads(trial.policy.to_json()),
         "realized": dict(measured.realized) if measured else {},
     }
@@ -63,7 +68,7 @@ def trial_text(trial: Trial, layers: LayerTable, baseline: Mapping[str, float]) 
         head |= {"reason": f"{trial.reason} ({REASONS.get(trial.reason, 'unknown')})", "message": trial.message}
     parts = [pairs({key: value for key, value in head.items() if value is not None})]
     if data["metrics"]:
-        parts.append(metrics_text(data["metrics"], baseline))
+        parts.append(metrics_text(data["metrics"], baseline, data["errors"], data["samples"]))
     whole = {
         "order" if site == ORDER_SITE else f"{site.operator} {site.setting}": value
         for site, value in trial.policy.items()
@@ -75,13 +80,25 @@ def trial_text(trial: Trial, layers: LayerTable, baseline: Mapping[str, float]) 
     return "\n\n".join(parts)
 
 
-def metrics_text(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> str:
-    """One line a metric, the original model's value beside it, each in its own unit."""
+def metrics_text(
+    metrics: Mapping[str, float], baseline: Mapping[str, float], errors: Mapping[str, float], samples: int
+) -> str:
+    """One line a metric, the original model's value beside it, each in its own unit; standard errors where known."""
     rows = [
-        {"metric": name, "value": cell(name, value), "original": cell(name, baseline.get(name))}
+        {
+            "metric": name,
+            "value": cell(name, value),
+            "error": _error(name, errors[name], samples) if name in errors else "",
+            "original": cell(name, baseline.get(name)),
+        }
         for name, value in metrics.items()
     ]
-    return table(rows, right=("value", "original"))
+    names = [name for name in rows[0] if name != "error" or errors]
+    return table(rows, names, right=("value", "original"))
+
+
+def _error(name: str, error: float, samples: int) -> str:
+    return f"± {cell(name, error)}" + (f" ({samples:,} inputs)" if METRICS[name].sampled else "")
 
 
 def policy_rows(trial: Trial, layers: LayerTable) -> list[dict[str, Any]]:
@@ -131,6 +148,7 @@ def check_data(checked: Checked) -> dict[str, Any]:
     """What ``automc check --json`` prints."""
     return {
         "study": checked.spec.name,
+        "task": checked.spec.task.name,
         "layers": layer_rows(checked.table),
         "groups": group_rows(checked.table),
         "blocks": block_rows(checked.table),
@@ -149,7 +167,7 @@ def check_text(checked: Checked) -> str:
         [
             layers_text(checked.table),
             space_text(checked.space),
-            "the original model\n" + pairs(checked.baseline),
+            f"the original model, by the metrics of {checked.spec.task.name}\n" + pairs(checked.baseline),
             f"{pace}; {whole}, repair on higher rungs not counted\nnothing was written",
         ]
     )
@@ -176,19 +194,47 @@ def study_text(study: Study) -> str:
         f"{name} {cell(name, value)} (original {cell(name, facts['baseline'].get(name))})"
         for name, value in facts["best"].items()
     )
+    aims = dict.fromkeys([o.metric for o in study.spec.objectives] + [c.metric for c in study.spec.constraints])
+    known = {name: facts["median_errors"][name] for name in aims if name in facts["median_errors"]}
+    errors = ", ".join(f"{name} ± {cell(name, error)}" for name, error in known.items())
     head = {
         "study": f"{facts['study']} in {facts['storage']}",
         "trials": f"{counts}; budget {facts['budget']}; {facts['answered_from_store']} answered from the store",
         "failures": failures,
         "proposer": facts["proposer"],
-        "evaluated": f"{clock(facts['seconds'])} of work",
+        "evaluated": f"{clock(facts['seconds'])} of work{_inputs(facts['inputs'])}",
         "best": best or "-",
+        **({"error": f"{errors} (median standard error)"} if errors else {}),
+        **_predicted(facts["prediction_error"]),
         "front": f"{len(facts['front'])} trials, covering {facts['covered']:.1%} of the box below the original model",
     }
     frame = study.pareto()
     if not len(frame):
         return pairs(head)
     return f"{pairs(head)}\n\n{frame_text(frame, trial_columns(study.spec, list(frame.columns)))}"
+
+
+def _inputs(facts: Mapping[str, Any]) -> str:
+    """What was run, and what early stops saved."""
+    if not facts["run"]:
+        return ""
+    said = f"; {facts['run']:,} evaluations of an input"
+    if not facts["stopped"]:
+        return said
+    whole = f"{facts['trials']:,} x {facts['inputs']:,}"
+    doubt = f"one that belongs to the front is ended so with a probability of at most {facts['doubt']:g}"
+    return f"{said}, {facts['share']:.0%} of {whole} saved by ending {facts['stopped']} hopeless trials early ({doubt})"
+
+
+def _predicted(found: tuple[float, int] | None) -> dict[str, str]:
+    """How far predicted latencies were from measured ones."""
+    if found is None:
+        return {}
+    return {"latency": f"predictions are {found[0]:.1%} off (median of the {found[1]} trials measured as well)"}
+
+
+AGAINST_ORIGINAL = ("agreement", "teacher_r2", "cosine")
+"""Metrics that compare a network with the original one."""
 
 
 def front_text(frame: pd.DataFrame, columns: Sequence[str], picture: Chart) -> str:
@@ -198,12 +244,17 @@ def front_text(frame: pd.DataFrame, columns: Sequence[str], picture: Chart) -> s
 
 def proof_text(proof: Proof) -> str:
     """What an exported model was measured to be, beside the original model, and every promise it does not keep."""
+    # What is compared with the original has no original of its own.
+    known = {name: None if name in AGAINST_ORIGINAL else value for name, value in proof.baseline_scores.items()}
+    scores = [_proved(name, value, known.get(name)) for name, value in proof.scores.items()]
     rows = [
-        _proved("top1", proof.top1, proof.baseline_top1),
+        *scores[:1],
         _proved("size_bytes", proof.size_bytes, proof.baseline_bytes),
         _proved("latency_ms", proof.latency.median, proof.baseline_latency.median),
-        _proved("agreement", proof.agreement, None),
+        *scores[1:],
     ]
+    if proof.difference is not None:
+        rows.append({"metric": "outputs off by", "exported": f"{proof.difference:.2g}", "original": "-", "ratio": "-"})
     body = table(rows, right=("exported", "original", "ratio"))
     verdict = ["proved: every promise holds"] if proof.passed else [f"NOT KEPT: {reason}" for reason in proof.reasons]
     return "\n".join([body, "", *verdict])

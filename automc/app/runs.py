@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automc.app import latencies
 from automc.app.paths import rooted
 from automc.app.study import Study, built, prepared
 from automc.app.study_schema import DEFAULT_STORAGE
@@ -39,6 +40,7 @@ def start(study_file: StudyFile, **objects: Any) -> Study:
     store.create(spec, facts)
     study = Study(spec.name, store, study_file.storage, **objects)
     study.evaluator = evaluator
+    latencies.keep(store, evaluator)
     return study
 
 
@@ -152,7 +154,7 @@ def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Se
     from automc.app.config import check_space
 
     try:
-        evaluator = prepared(study_file.spec, objects)
+        evaluator = prepared(study_file.spec, objects, latencies.known_in(study_file.storage))
         space = check_space(study_file, evaluator.table)
         built(study_file.spec, space)
     except SpecError as error:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automc.app import catalog, driving
+from automc.app import catalog, driving, latencies
+from automc.app.confidence import Audit, audit, median_errors, savings
+from automc.core.hopeless import Doubt
 from automc.core.layers import LayerTable
 from automc.core.metrics import Objective, losses
 from automc.core.pareto import covered, front, knee
@@ -41,7 +45,7 @@ class Study:
     """One study in one database. Everything is read from the database when it is asked for.
 
     Args:
-        model, data: the objects a study was started with, where its spec cannot rebuild them (a Python object
+        model, data, task: the objects a study was started with, where its spec cannot rebuild them (a Python object
             instead of a name), as ``automc.search`` takes them.
     """
 
@@ -76,7 +80,8 @@ class Study:
     @cached_property
     def evaluator(self) -> NetworkEvaluator:
         """Model, data and measurement, rebuilt from the spec."""
-        found: NetworkEvaluator = prepared(self.spec, self._objects)
+        found: NetworkEvaluator = prepared(self.spec, self._objects, self.store.latencies)
+        latencies.keep(self.store, found)
         return found
 
     @property
@@ -169,8 +174,9 @@ class Study:
         return networked(self).build(policy, len(self.spec.rungs) - 1)
 
     def summary(self) -> dict[str, Any]:
-        """Counts, failures by reason, best values, front size, share of the box the front covers, baseline."""
+        """Counts, failures by reason, best values, front size, share of the box the front covers, baseline, errors."""
         spec, records, members = self.spec, self.records(), self.front()
+        saved = savings(records)
         counts = Counter(t.state for t in records)
         return {
             "study": self.name,
@@ -186,7 +192,14 @@ class Study:
             "covered": covered(members, spec.objectives, spec.constraints, self.baseline),
             "baseline": self.baseline,
             "seconds": sum(t.measurement.seconds for t in records if t.measurement and t.twin is None),
+            "median_errors": median_errors(records),
+            "prediction_error": latencies.prediction_error(records),
+            "inputs": {**asdict(saved), "share": saved.share, "doubt": _doubt(spec) if saved.stopped else None},
         }
+
+    def audit(self) -> Audit:
+        """Prove the early stops: measure every hopeless trial on all inputs and compare the fronts (see ``Audit``)."""
+        return audit(self)
 
     def run(self, listener: Listener | None = None) -> Ending:
         """Search until the budget is spent, somebody asks for a stop, or Ctrl-C.
@@ -234,20 +247,25 @@ def networked(study: Study) -> NetworkEvaluator:
     return study.evaluator
 
 
-def prepared(spec: StudySpec, objects: Mapping[str, Any]) -> Any:
+def prepared(spec: StudySpec, objects: Mapping[str, Any], known: latencies.Known) -> Any:
     """The evaluator that a spec names.
 
+    Args:
+        known: latencies of single layers by device; an evaluator that has no use for them is not given them.
+
     Raises:
-        SpecError: model or data were given as Python objects, which a database cannot rebuild, and are not given again.
+        SpecError: model, data or task were given as Python objects, which a database cannot rebuild, and are not given
+            again.
     """
-    for kind, name in (("model", spec.model.name), ("data", spec.data.name)):
+    for kind, name in (("model", spec.model.name), ("data", spec.data.name), ("task", spec.task.name)):
         if name == OBJECT and kind not in objects:
             raise SpecError(
                 f"study {spec.name!r} was started with its {kind} as a Python object: give it again, as in "
                 f"automc.open_study({spec.name!r}, {kind}=...); resume and extend take it too"
             )
     prepare = catalog.part(catalog.EVALUATORS, "evaluator", spec.evaluator.name)
-    return prepare(spec, **objects)
+    given = {"known": known} if "known" in inspect.signature(prepare).parameters else {}
+    return prepare(spec, **objects, **given)
 
 
 def built(spec: StudySpec, space: SearchSpace) -> tuple[Any, Any]:
@@ -261,9 +279,19 @@ def _metrics(trial: Trial) -> Mapping[str, float]:
     return {"seconds": trial.measurement.seconds, **trial.measurement.metrics} if trial.measurement else {}
 
 
+def _errors(trial: Trial) -> Mapping[str, float]:
+    """The standard errors, and of how many inputs."""
+    found = trial.measurement
+    return {**{f"{name}_error": e for name, e in found.errors.items()}, "samples": found.samples} if found else {}
+
+
+def _doubt(spec: StudySpec) -> float:
+    return float(spec.evaluator.settings.get("doubt", Doubt().doubt))
+
+
 def _quantity(metric: str) -> str:
     """What a metric measures, whatever its unit: size_bytes and size_ratio are both about size."""
-    return re.sub("_(ratio|bytes|ms)$", "", metric)
+    return re.sub("_(ratio|bytes|ms|mj)$", "", metric)
 
 
 def _frame(trials: Sequence[Trial]) -> pd.DataFrame:
@@ -276,6 +304,7 @@ def _frame(trials: Sequence[Trial]) -> pd.DataFrame:
             "rung": t.rung,
             "reason": t.reason,
             **_metrics(t),
+            **_errors(t),
             "twin": t.twin,
             "fingerprint": t.policy.fingerprint,
         }

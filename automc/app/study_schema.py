@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from automc.app.parts_schema import model, part
+from automc.app.parts_schema import evaluator, model, part
 from automc.app.places import Node
-from automc.app.readers import Fields, Reader, integer, items, number, show, text, unknown
+from automc.app.readers import Fields, Reader, integer, items, number, show, text
 from automc.app.space_schema import Space, check_training, space
-from automc.core.metrics import METRICS, Constraint, Objective
+from automc.core.metrics import METRICS, Constraint, Objective, listed
 from automc.core.rules import nearest
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
 from automc.errors import SpecError
+from automc.evaluation.tasks import TASK_METRICS, TASKS
 
 STUDY_KEYS = (
-    *("name", "model", "data", "space", "objectives", "constraints", "proposer", "stopper", "evaluator"),
+    *("name", "model", "data", "task", "space", "objectives", "constraints", "proposer", "stopper", "evaluator"),
     *("rungs", "budget", "workers", "storage", "seed"),
 )
 DEFAULT_STORAGE = "sqlite:///automc.db"
@@ -46,20 +48,22 @@ def _sections(fields: Fields, path: Path) -> tuple[StudySpec, str, Space]:
 
     folder = path.parent
     rungs: tuple[Rung, ...] = fields.get("rungs", _rungs, (Rung(),))
+    task = fields.get("task", part(catalog.TASKS, "task", folder), Part("classification"))
     found = fields.need("space", space, Space(), "joint")
     check_training(found, rungs)
     spec = StudySpec(
         name=fields.get("name", _name, "") or _default_name(fields, path),
         model=fields.need("model", model(catalog.MODELS, folder), ModelSpec(""), "digits_net"),
         data=fields.need("data", part(catalog.DATA_SETS, "data set", folder), Part(""), "digits"),
+        task=task,
         rules=found.rules,
         order=found.order,
         orders=found.orders,
-        objectives=fields.need("objectives", _objectives, (), "{top1: maximize, size_bytes: minimize}"),
-        constraints=fields.get("constraints", _constraints, ()),
+        objectives=fields.need("objectives", _objectives(task), (), "{top1: maximize, size_bytes: minimize}"),
+        constraints=fields.get("constraints", _constraints(task), ()),
         proposer=fields.get("proposer", part(catalog.PROPOSERS, "proposer"), Part("tpe")),
         stopper=fields.get("stopper", part(catalog.STOPPERS, "stopper"), Part("never")),
-        evaluator=fields.get("evaluator", part(catalog.EVALUATORS, "evaluator"), Part("network")),
+        evaluator=fields.get("evaluator", evaluator(catalog.EVALUATORS, folder), Part("network")),
         rungs=rungs,
         budget=fields.get("budget", _budget, Budget()),
         workers=fields.get("workers", _workers, Workers()),
@@ -82,18 +86,38 @@ def _default_name(fields: Fields, path: Path) -> str:
     return name
 
 
-def _objectives(node: Node) -> tuple[Objective, ...]:
-    if not isinstance(node.value, dict):
-        raise SpecError(f"must be a mapping of metric to maximize or minimize, not {show(node.value)}")
-    if not node.value:
-        raise SpecError("name at least one metric, as in {top1: maximize}")
-    return tuple(o for metric, child in node.value.items() for o in child.attempt(_objective(metric)))
+def _objectives(task: Part) -> Reader[tuple[Objective, ...]]:
+    def read(node: Node) -> tuple[Objective, ...]:
+        if not isinstance(node.value, dict):
+            raise SpecError(f"must be a mapping of metric to maximize or minimize, not {show(node.value)}")
+        if not node.value:
+            raise SpecError("name at least one metric, as in {top1: maximize}")
+        return tuple(o for metric, child in node.value.items() for o in child.attempt(_objective(metric, task)))
+
+    return read
 
 
-def _objective(metric: str) -> Reader[Objective]:
+def _of_task(metric: str, task: Part, _: Node | None = None) -> None:
+    """A metric of tasks must be one of this task's; what a task of the user's own measures is found out later.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if not _has(task, metric):
+        own = TASKS[task.name].metrics
+        raise SpecError(f"task {task.name} has no metric {metric} (it has: {', '.join(own)}){nearest(metric, own)}")
+
+
+def _has(task: Part, metric: str) -> bool:
+    return task.name not in TASKS or metric not in TASK_METRICS or metric in TASKS[task.name].metrics
+
+
+def _objective(metric: str, task: Part) -> Reader[Objective]:
     def read(node: Node) -> Objective:
         if metric not in METRICS:
-            raise unknown(metric, METRICS, "metric")
+            names = [name for name in METRICS if _has(task, name)]
+            raise SpecError(f"unknown metric {metric!r} (allowed: {listed(names)}){nearest(metric, names)}")
+        _of_task(metric, task)
         if node.value is None:
             return Objective(metric)
         direction = node.value
@@ -105,14 +129,18 @@ def _objective(metric: str) -> Reader[Objective]:
     return read
 
 
-def _constraints(node: Node) -> tuple[Constraint, ...]:
-    nodes = node.value if isinstance(node.value, list) else [node]
-    found: list[Constraint] = []
-    for item in nodes:
-        for constraint in item.attempt(_constraint):
-            item.attempt(_fits(constraint, found))
-            found.append(constraint)
-    return tuple(found)
+def _constraints(task: Part) -> Reader[tuple[Constraint, ...]]:
+    def read(node: Node) -> tuple[Constraint, ...]:
+        nodes = node.value if isinstance(node.value, list) else [node]
+        found: list[Constraint] = []
+        for item in nodes:
+            for constraint in item.attempt(_constraint):
+                item.attempt(partial(_of_task, constraint.metric, task))
+                item.attempt(_fits(constraint, found))
+                found.append(constraint)
+        return tuple(found)
+
+    return read
 
 
 def _constraint(node: Node) -> Constraint:
@@ -123,7 +151,7 @@ def _constraint(node: Node) -> Constraint:
     most = 1 if METRICS[constraint.metric].direction == "maximize" else 2
     if unit == "ratio" and bound > most:
         raise SpecError(f"constraint {node.value!r}: {constraint.metric} is a ratio, did you mean {bound / 100:g}?")
-    if bound < 0:
+    if bound < 0 and not METRICS[constraint.metric].signed:
         raise SpecError(f"constraint {node.value!r}: {constraint.metric} is never negative")
     return constraint
 

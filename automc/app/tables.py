@@ -15,7 +15,7 @@ from automc.core.metrics import METRICS
 Row = Mapping[str, Any]
 
 _BY_UNIT = {"ratio": ".4f", "nats": ".4f", "bytes": ",.0f", "count": ",.0f", "ms": ".3f", "s": ".1f"}
-_PLAIN_NUMBERS = frozenset({"number", "rung", "seed", "index", "revision"})
+_PLAIN_NUMBERS = frozenset({"number", "rung", "seed", "index", "revision", "samples"})
 
 
 def missing(value: Any) -> bool:
@@ -31,8 +31,9 @@ def cell(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return "x".join(str(item) for item in value)
-    if column in METRICS and not isinstance(value, str):
-        return format(value, _BY_UNIT[METRICS[column].unit])
+    metric = METRICS.get(column.removesuffix("_error"))
+    if metric and not isinstance(value, str):
+        return format(value, _BY_UNIT.get(metric.unit, ".4g"))
     if column in _PLAIN_NUMBERS and not isinstance(value, str):
         return str(int(value))
     if isinstance(value, float):

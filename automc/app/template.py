@@ -16,6 +16,11 @@ model: model.py:build
 #   data: {name: npz, settings: {path: data.npz}}
 data: digits
 
+# What the network is for: classification, regression, segmentation, detection, language_modelling, embeddings, or a
+# task of your own (package.module:function or file.py:function). It says which metrics there are. In the long form:
+#   task: {name: segmentation, settings: {ignore_index: 255}}
+# task: classification
+
 # What the search may change: a bundled space (prune, bits, joint, kd, joint_kd, hardware, low_rank, sparse,
 # everything), a YAML file of your own, or the rules themselves:
 #   space:

@@ -31,6 +31,7 @@ def to_yaml(spec: StudySpec, storage: str = "", folder: Path = Path()) -> str:
         "name": spec.name,
         "model": _model(spec.model, folder),
         "data": _data(spec.data, folder),
+        "task": _part(Part(_factory(spec.task.name, folder), spec.task.settings)),
         "space": {"order": spec.orders or spec.order, "rules": [_rule(rule) for rule in spec.rules]},
         "objectives": {objective.metric: objective.direction for objective in spec.objectives},
         "constraints": [str(constraint) for constraint in spec.constraints],

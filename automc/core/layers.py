@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -44,12 +45,31 @@ class Group:
     Attributes:
         channels: number of channels that can be chosen from.
         producers: layers that lose outputs. consumers: layers that lose inputs.
+        multiple: how many channels stay is a multiple of this, where the group has blocks that must stay equal.
     """
 
     name: str
     channels: int
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
+    multiple: int = 1
+
+    def kept(self, ratio: float, multiple: int = 1) -> int:
+        """How many channels stay; see ``kept_channels``."""
+        return kept_channels(self.channels, ratio, math.lcm(self.multiple, multiple))
+
+
+def kept_channels(channels: int, ratio: float, step: int = 1) -> int:
+    """How many of these channels stay when ``ratio`` of them should go.
+
+    ``channels - floor(ratio * channels)``, rounded up (as AMC does, He et al. 2018) to a multiple of ``step``: never
+    more goes than asked, and never all. Where there are fewer channels than a step, all stay.
+
+    Args:
+        ratio: in [0, 1). step: at least 1.
+    """
+    wanted = channels - math.floor(ratio * channels + 1e-9)  # so that 0.3 of 10 is 3
+    return min(math.ceil(wanted / step) * step, channels)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,23 @@ from automc.errors import SpecError
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured number: its unit, which way is better, and what it says."""
+    """A measured number: its unit, which way is better, and what it says.
+
+    ``sampled``: it is a statistic of the task over the inputs of the search split, so it has a standard error.
+    ``signed``: it may be negative.
+    """
 
     name: str
     unit: str
     direction: str
     doc: str
+    sampled: bool = False
+    signed: bool = False
+
+    @property
+    def has_error(self) -> bool:
+        """Whether a measurement may come with a standard error: statistics of the task, and measured times."""
+        return self.sampled or (self.name.startswith("latency_") and "predicted" not in self.name)
 
 
 def _table(*rows: Metric) -> dict[str, Metric]:
@@ -27,35 +38,87 @@ def _table(*rows: Metric) -> dict[str, Metric]:
 
 
 METRICS: Mapping[str, Metric] = _table(
-    Metric("top1", "ratio", "maximize", "share of the search split whose highest output is the label"),
-    Metric("loss", "nats", "minimize", "mean cross-entropy on the search split"),
+    Metric("top1", "ratio", "maximize", "share of the search split whose highest output is the label", True),
+    Metric(
+        "top5", "ratio", "maximize", "share whose label is among the five highest outputs; of more than 5 classes", True
+    ),
+    Metric("top1_worst_class", "ratio", "maximize", "top1 of the class that has the lowest", True),
+    Metric("loss", "nats", "minimize", "mean cross-entropy on the search split", True),
     Metric(
         "agreement",
         "ratio",
         "maximize",
-        "share of the search split classified as the original model does; needs no labels",
+        "share of predictions that are the original model's; needs no labels",
+        True,
     ),
+    Metric("mse", "squared unit", "minimize", "mean squared error of a regression", True),
+    Metric("mae", "unit", "minimize", "mean absolute error of a regression", True),
+    Metric(
+        "r2", "ratio", "maximize", "coefficient of determination of a regression, mean over its outputs", True, True
+    ),
+    Metric(
+        "teacher_r2",
+        "ratio",
+        "maximize",
+        "r2 with the original model's outputs as targets; needs no labels",
+        True,
+        True,
+    ),
+    Metric(
+        "miou", "ratio", "maximize", "intersection over union of the pixels of a class, mean over the classes", True
+    ),
+    Metric("pixel_accuracy", "ratio", "maximize", "share of pixels whose highest output is the label", True),
+    Metric("map50", "ratio", "maximize", "average precision of boxes at IoU 0.5, mean over the classes", True),
+    Metric(
+        "map", "ratio", "maximize", "average precision of boxes, mean over IoU 0.5, 0.55, ..., 0.95 and classes", True
+    ),
+    Metric("perplexity", "tokens", "minimize", "exponential of the mean cross-entropy of a token", True),
+    Metric(
+        "cosine",
+        "ratio",
+        "maximize",
+        "mean cosine of an embedding with the original model's; needs no labels",
+        True,
+        True,
+    ),
+    Metric("score", "score", "maximize", "what a task of your own measures", True, True),
     Metric("params", "count", "minimize", "weights, biases and normalisation parameters"),
+    Metric("params_nonzero", "count", "minimize", "params without those that a mask of sparsify sets to zero"),
     Metric("macs", "count", "minimize", "multiply-accumulates of one input"),
     Metric("bops", "count", "minimize", "sum over layers of MACs x weight bits x activation bits (untouched: 32)"),
     Metric("size_bytes", "bytes", "minimize", "length of the safetensors file that export writes, every bit counted"),
-    Metric("latency_ms", "ms", "minimize", "median time of one input in ONNX Runtime, one thread"),
+    Metric("latency_ms", "ms", "minimize", "median time of one run in ONNX Runtime, one thread"),
+    Metric("latency_torch_ms", "ms", "minimize", "latency_ms in torch, batch norms folded"),
+    Metric("latency_predicted_ms", "ms", "minimize", "latency_ms as a table of the device's layers predicts it"),
+    Metric("activation_bytes", "bytes", "minimize", "largest sum of activations of one input that live at one time"),
+    Metric("energy_model_mj", "mJ", "minimize", "energy of one input by a model of a device; never measured"),
     Metric("params_ratio", "ratio", "minimize", "params over the original model's"),
+    Metric("params_nonzero_ratio", "ratio", "minimize", "params_nonzero over the original model's"),
     Metric("macs_ratio", "ratio", "minimize", "MACs over the original model's"),
     Metric("bops_ratio", "ratio", "minimize", "BOPs over the original model's"),
     Metric("size_ratio", "ratio", "minimize", "size_bytes over the original model's"),
+    Metric("activation_ratio", "ratio", "minimize", "activation_bytes over the original model's"),
     Metric("latency_ratio", "ratio", "minimize", "latency_ms over the original model's, measured in turn"),
+    Metric("latency_predicted_ratio", "ratio", "minimize", "latency_predicted_ms over the original model's"),
+    Metric("energy_model_ratio", "ratio", "minimize", "energy_model_mj over the original model's"),
     Metric("seconds", "s", "minimize", "wall time of the trial's evaluation"),
 )
 
 DIRECTIONS = ("maximize", "minimize")
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names of metrics in a message: ratios to the original are many, and one stands for them all."""
+    found = list(names)
+    own = [name for name in found if not name.endswith("_ratio")]
+    return ", ".join(own) + (", and ratios such as macs_ratio" if len(own) < len(found) else "")
+
+
 def _known(name: str) -> Metric:
     if name not in METRICS:
         close = difflib.get_close_matches(name, list(METRICS), n=1, cutoff=0.4)
         hint = f", did you mean {close[0]!r}?" if close else ""
-        raise SpecError(f"unknown metric {name!r}{hint} (metrics: {', '.join(METRICS)})")
+        raise SpecError(f"unknown metric {name!r}{hint} (metrics: {listed(METRICS)})")
     return METRICS[name]
 
 
@@ -130,11 +193,27 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A task metric measured on a sample of inputs: its value, standard error (same unit) and how many there were."""
+    """A task metric measured on a sample of inputs: its value, standard error (same unit) and how many there were.
+
+    ``by_class``: what it is made of, where that is one number a class.
+    """
 
     value: float
     error: float
     samples: int
+    by_class: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EarlyEnd:
+    """Why an evaluation ended before all inputs were run.
+
+    Attributes:
+        reason: a key of trial.REASONS. message: its details, for people.
+    """
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -143,11 +222,13 @@ class Measurement:
 
     Attributes:
         metrics: by name, see METRICS.
-        realized: what rounding really did, as plain data: ``{layer or group: {setting: value}}``.
+        realized: what rounding really did, as plain data: ``{layer or group: {setting: value}}``; and under
+            ``by_class`` the metrics that have a number a class, ``{metric: {class: value}}``.
         artifact: SHA-256 of a stored file, or None.
         seconds: wall time of the evaluation.
         errors: standard errors of the task's metrics, by name, each in its metric's unit.
         samples: how many inputs of the search split they were measured on; 0 where there are none.
+        ended: why these were not all inputs, or None. Stores keep it as the trial's reason and message.
     """
 
     metrics: Mapping[str, float]
@@ -156,6 +237,7 @@ class Measurement:
     seconds: float = 0.0
     errors: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
+    ended: EarlyEnd | None = None
 
 
 def losses(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> tuple[float, ...]:

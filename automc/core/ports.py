@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from automc.core.hopeless import Rival
 from automc.core.metrics import Measurement
 from automc.core.policy import Policy
 from automc.core.study import StudySpec
@@ -37,7 +38,8 @@ class Outcome:
     """What became of a trial on a worker.
 
     ``state`` is COMPLETE or STOPPED (then ``measurement`` is set), FAILED (then ``reason`` is a key of
-    trial.REASONS) or WAITING (the worker was lost). ``attempt`` tells late answers of an older attempt apart.
+    trial.REASONS, as it is when STOPPED as hopeless) or WAITING (the worker was lost). ``attempt`` tells late answers
+    of an older attempt apart.
     """
 
     number: int
@@ -70,8 +72,14 @@ class Proposer(Protocol):
 class Evaluator(Protocol):
     """Measures policies. Must survive a trip through cloudpickle; evaluates one policy at a time."""
 
-    def evaluate(self, policy: Policy, rung: int, monitor: Monitor) -> Measurement:
+    def evaluate(
+        self, policy: Policy, rung: int, monitor: Monitor, rivals: Sequence[Rival] | None = None
+    ) -> Measurement:
         """Compress, repair as the rung says, measure. ``Policy({})`` gives the original model's metrics.
+
+        Args:
+            rivals: trials that the policy has to beat. Where the first inputs show that it cannot, or that it breaks a
+                constraint, the evaluation may end there and says so in ``Measurement.ended``. With None all are run.
 
         Raises:
             NotFinite: a loss or a metric became NaN or infinite.
@@ -99,10 +107,10 @@ class Executor(Protocol):
         """How many more trials it takes now."""
         ...
 
-    def submit(self, trial: Trial, worth: Worth) -> None:
+    def submit(self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None = None) -> None:
         """Start a RUNNING trial; it ends early when ``worth`` says no, at that very report, wherever it runs.
 
-        Call only while ``free`` is above 0.
+        ``rivals`` go to the evaluator. Call only while ``free`` is above 0.
         """
         ...
 
@@ -231,7 +239,27 @@ LEASE_SECONDS = 30.0
 """A lease not renewed for so long may be taken over from another host."""
 
 
-class Store(StudyStore, TrialStore, LeaseStore, Protocol):
+class LatencyStore(Protocol):
+    """How long single layers take on a device, measured once and kept for all studies. No lease is needed."""
+
+    def latencies(self, device: str) -> Mapping[str, float]:
+        """Milliseconds by key, in order of the keys; empty for a device that nobody measured."""
+        ...
+
+    def keep_latencies(self, device: str, rows: Mapping[str, float], rounds: int = 1) -> None:
+        """Add times, or put newer ones in the place of those with the same keys, all in one transaction.
+
+        Args:
+            rows: milliseconds by key (layer kind, shapes, bits: as the measurer writes it). rounds: of how many
+                timed runs each is the median.
+
+        Raises:
+            StoreError: a time is negative, NaN or infinite.
+        """
+        ...
+
+
+class Store(StudyStore, TrialStore, LeaseStore, LatencyStore, Protocol):
     """The whole trial database."""
 
     def close(self) -> None:

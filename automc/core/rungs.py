@@ -24,7 +24,8 @@ def promotion(
 
     Asynchronous successive halving (Li et al. 2020, ASHA) with the non-dominated rank in the place of a
     single metric: a rung may hold ``share`` of what the rung below has finished. Among those not yet promoted
-    the best rank goes first, feasible before infeasible, then the better first objective.
+    the best rank goes first, feasible before infeasible, then the better first objective. Trials that were stopped as
+    hopeless count as finished, so that they change nobody's turn; they are not promoted themselves.
 
     Args:
         known: finished trials the decision may depend on. added: all trials of the study.
@@ -32,8 +33,9 @@ def promotion(
     for rung in range(len(rungs) - 1, 0, -1):
         taken = {t.policy for t in added if t.rung == rung}
         below = {t.policy: t for t in known if t.rung == rung - 1 and t.state is TrialState.COMPLETE}
+        hopeless = {t.policy for t in known if t.rung == rung - 1 and t.hopeless}
         # The tiny addend: 0.29 * 100 is a little less than 29.
-        if len(taken) < int(rungs[rung].share * len(below) + 1e-9):
+        if len(taken) < int(rungs[rung].share * len(below.keys() | hopeless) + 1e-9):
             best = _best(list(below.values()), taken, objectives, constraints)
             if best is not None:
                 return best

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from automc.core.metrics import Measurement
 from automc.core.ports import Executor, Outcome, Proposal, Proposer, Stopper, TrialStore
+from automc.core.rivals import Rivals
 from automc.core.rungs import promotion
 from automc.core.space import SearchSpace
 from automc.core.study import StudySpec
@@ -94,6 +95,7 @@ class Search:
         self._notes: dict[int, dict[int, float]] = {}
         self._alike: dict[tuple[str, int], list[int]] = {}
         self._unfinished: set[int] = set()
+        self._rivals = Rivals(spec)
 
     def run(self, halt: Callable[[], bool] = lambda: False) -> Ending:
         """Search until the budget is spent or ``halt()`` becomes true (asked at least once per gathering).
@@ -158,7 +160,9 @@ class Search:
                 running = self._put(trial.to(TrialState.RUNNING))
                 self._running.add(trial.number)
                 self._notes.pop(trial.number, None)
-                self._executor.submit(running, self._worth(running))
+                known = max(trial.number - self._spec.workers.window + 1, 0)
+                rivals = self._rivals.of(trial.rung, self._trials, known)
+                self._executor.submit(running, self._worth(running, known), rivals)
 
     def _waiting(self) -> Trial | None:
         """The first waiting trial that can start now; those whose twin is measured already are answered on the way."""
@@ -167,20 +171,21 @@ class Search:
             twin = self._twin(trial)
             if twin is None:
                 return trial
-            if twin.state is TrialState.COMPLETE and twin.measurement:
+            if twin.state.finished and twin.measurement:
                 # What was realized for the whole network (its distillation) is the other policy's own.
                 realized = {name: facts for name, facts in twin.measurement.realized.items() if name != "*"}
                 measurement = replace(twin.measurement, realized=realized)
-                self._put(trial.to(TrialState.COMPLETE, measurement=measurement, twin=twin.number))
+                told = {"reason": twin.reason, "message": twin.message}
+                self._put(trial.to(twin.state, measurement=measurement, twin=twin.number, **told))
         return None
 
     def _twin(self, trial: Trial) -> Trial | None:
-        """The first earlier trial that has measured, or is about to measure, what this one asks."""
+        """The first earlier trial that has measured (or found hopeless), or is about to, what this one asks."""
         for number in self._alike[self._key(trial)]:
             earlier = self._trials[number]
             if number >= trial.number:
                 break
-            if earlier.state is TrialState.COMPLETE or not earlier.state.finished:
+            if earlier.state is TrialState.COMPLETE or earlier.hopeless or not earlier.state.finished:
                 return earlier
         return None
 
@@ -212,11 +217,10 @@ class Search:
         proposal = self._proposer.ask(range(number, number + 1))[0]
         return Proposal(self._space.policy(proposal.policy), proposal.memo), 0
 
-    def _worth(self, trial: Trial) -> Callable[[int, float], bool]:
-        """The stopper's verdict on this trial's reports, against those of the trials it may know of."""
+    def _worth(self, trial: Trial, known: int) -> Callable[[int, float], bool]:
+        """The stopper's verdict on this trial's reports, against those of the first ``known`` trials."""
         peers: list[list[tuple[int, float]]] = []
         if self._spec.rungs[trial.rung].steps > 0:
-            known = max(trial.number - self._spec.workers.window + 1, 0)
             peers = [self._reports(t.number) for t in self._trials[:known] if t.rung == trial.rung]
         return partial(self._stopper.worth, peers=[reports for reports in peers if reports])
 

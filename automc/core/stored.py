@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+_ROUNDING = 2.0**-21
+"""Relative: the quotient and the product of single-precision numbers may differ by some 2^-24 each."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -65,7 +68,8 @@ class Stored:
         """This weight with row r multiplied by ``factor[r]``, as the fold of a batch norm does.
 
         Symmetric codes change their sign with a negative factor and keep their scale positive, as integer kernels
-        want it.
+        want it. Scales that are then equal up to rounding become one: where the scale was one of the product, the file
+        is to hold one.
 
         Args:
             factor: float64, shape (rows,).
@@ -75,11 +79,20 @@ class Stored:
             return replace(self, values=(self.values * self._along_rows(factor)).astype(np.float32))
         scale = np.ones(len(self.codes)) if self.scale is None else self.scale.astype(np.float64)
         if self.zero is not None or self.levels is not None:
-            return replace(self, scale=(scale * factor).astype(np.float32))
+            return replace(self, scale=(scale * factor).astype(np.float32))._with_one_scale()
         flip = np.where(factor < 0, -1, 1).astype(self.codes.dtype)
-        return replace(
-            self, codes=self.codes * self._along_rows(flip), scale=(scale * np.abs(factor)).astype(np.float32)
-        )
+        scale = (scale * np.abs(factor)).astype(np.float32)
+        return replace(self, codes=self.codes * self._along_rows(flip), scale=scale)._with_one_scale()
+
+    def _with_one_scale(self) -> Stored:
+        """The first row's scale for all where they differ by rounding; rows with scale 0 only if they are 0 anyhow."""
+        assert self.scale is not None
+        used = self.scale != 0
+        one = self.scale[used][0] if used.any() else np.float32(0)
+        if not (np.abs(self.scale[used] - one) <= _ROUNDING * np.abs(one)).all():
+            return self
+        empty = replace(self, scale=np.where(used, np.float32(0), np.float32(1)))
+        return replace(self, scale=np.where(used | (not empty.dense().any()), one, np.float32(0)))
 
     def _along_rows(self, values: Array) -> Array:
         return values.reshape(-1, *[1] * (len(self.shape) - 1))

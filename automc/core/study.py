@@ -98,6 +98,7 @@ class StudySpec:
     revision: int = 0
     first_trial: int = 0
     orders: tuple[tuple[str, ...], ...] = ()
+    task: Part = Part("classification")
 
     def to_data(self) -> dict[str, Any]:
         """Plain lists, numbers and text, as JSON can carry them."""
@@ -115,6 +116,7 @@ class StudySpec:
                 **data,
                 "model": ModelSpec(**data["model"]),
                 **{key: Part(**data[key]) for key in ("data", "proposer", "stopper", "evaluator")},
+                "task": Part(**data.get("task", {"name": "classification"})),  # older specs have none
                 "rules": tuple(Rule.from_data(rule) for rule in data["rules"]),
                 "order": tuple(data["order"]),
                 "orders": tuple(tuple(order) for order in data.get("orders", ())),

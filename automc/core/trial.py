@@ -14,10 +14,10 @@ class TrialState(str, Enum):
     """Where a trial is.
 
     WAITING --> RUNNING --> COMPLETE   measured
-     |  ^         |  |----> STOPPED    ended early by the stopper; measured so far
+     |  ^         |  |----> STOPPED    ended early: by the stopper, or as hopeless with a reason; measured so far
      |  |         |  `----> FAILED     with a reason
      |  `---------'                    its worker was lost: it waits again
-     |--> COMPLETE                     answered from the store: this policy was measured already
+     |--> COMPLETE, STOPPED            answered from the store: this policy was measured already, or found hopeless
      `--> FAILED                       lost too often
     """
 
@@ -33,7 +33,7 @@ class TrialState(str, Enum):
 
 
 LEGAL: dict[TrialState, frozenset[TrialState]] = {
-    TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAILED}),
+    TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}),
     TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED, TrialState.WAITING}),
 }
 
@@ -43,7 +43,12 @@ REASONS: dict[str, str] = {
     "timeout": "the evaluation took longer than workers.timeout_s",
     "oom": "the evaluation ran out of memory",
     "lost": "its worker died at every attempt",
+    "dominated": "another trial is better, as the first inputs showed; the message has which one, and the doubt",
+    "infeasible": "it breaks a constraint, as the first inputs showed; the message has which one, and the doubt",
 }
+
+HOPELESS = ("dominated", "infeasible")
+"""The reasons of trials whose evaluation ended after a part of the inputs: see hopeless.py. Others are of failures."""
 
 MAX_ATTEMPTS = 3
 """How often a trial is started before a lost worker counts as its fault."""
@@ -58,7 +63,7 @@ class Trial:
         memo: what the proposer needs again at resume, opaque to all others.
         rung: level of evaluation effort, index into the study's rungs.
         measurement: set when COMPLETE or STOPPED.
-        reason: a key of REASONS when FAILED. message: its details, for people.
+        reason: a key of REASONS when FAILED, or when STOPPED as hopeless. message: its details, for people.
         attempts: how often it was started.
         twin: number of the trial whose measurement answered this one, or None.
     """
@@ -73,6 +78,11 @@ class Trial:
     message: str = ""
     attempts: int = 0
     twin: int | None = None
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether its evaluation ended after a part of the inputs: its costs are exact, the rest are estimates."""
+        return self.state is TrialState.STOPPED and self.reason in HOPELESS
 
     def to(self, state: TrialState, **changes: object) -> Trial:
         """This trial one step on; starting it counts an attempt.

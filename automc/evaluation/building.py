@@ -10,12 +10,16 @@ from torch import Tensor, nn
 
 from automc.core.policy import Policy
 from automc.core.ports import Monitor
+from automc.core.rules import Rule
 from automc.evaluation.finetune import Repair
 from automc.evaluation.lesson import Lesson
-from automc.operators.base import Compression, compress, order_of, split_at_training
+from automc.evaluation.restoring import Restoring
+from automc.evaluation.travel import pack, unpack
+from automc.operators.base import Compression, order_of, split_at_training
 from automc.operators.distillation.milder import milder
 from automc.operators.layers import Trace
 from automc.operators.recalibrate import recalibrate
+from automc.operators.warm import offered, warm
 
 ASSISTANT_SHARE = 1 / 3
 """Of a repair's steps, those that train the teaching assistant; the student has the others."""
@@ -30,15 +34,19 @@ class Builder:
     the order.
 
     Attributes:
-        original: in eval mode, never changed. trace: of it. calibration, targets: normalised inputs and their labels.
-        memory: facts of the original that operators keep between trials; it does not travel to other processes.
+        original: in eval mode, never changed. trace: of it. calibration: normalised inputs.
+        targets: their class numbers, if they have such (see Task.hard).
+        restoring: what is put right after compressing, before any repair and without it.
+        memory: facts of the original that operators keep between trials. It travels to other processes, where its
+            tensors may be views of shared read-only memory (see travel.py): nobody writes into them.
     """
 
     original: nn.Module
     trace: Trace
     calibration: Tensor
-    targets: Tensor
+    targets: Tensor | None
     repair: Repair
+    restoring: Restoring = field(default_factory=Restoring)
     memory: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __call__(self, policy: Policy, order: Sequence[str], steps: int, seed: int, monitor: Monitor) -> Compression:
@@ -56,39 +64,53 @@ class Builder:
         self.repair(state.model, lesson, steps - spent, seed, lambda step, value: monitor(step + spent, value))
         # The running statistics lag behind the last steps and have seen augmented inputs.
         recalibrate(state.model, self.calibration)
+        state = replace(state, ranges="observed")  # the repair has moved the weights
         if any(site.operator in after for site in policy):
             state = self._compressed(state, policy, order, after)
         return state
 
     def start(self) -> Compression:
         """The original at the beginning of its way through the operators."""
-        return Compression(self.original, self.original, self.trace, self.calibration, self.targets, memory=self.memory)
+        facts: dict[str, Any] = {"scores": self.repair.task.scores, "memory": self.memory}
+        facts["ranges"] = self.restoring.ranges
+        return Compression(self.original, self.original, self.trace, self.calibration, self.targets, **facts)
 
     def _compressed(self, state: Compression, policy: Policy, order: Sequence[str], only: Sequence[str]) -> Compression:
         """These operators applied, and the batch-norm statistics those of the result."""
-        state = compress(state, policy, order, only)
+        state = self.restoring(state, policy, order, only)
         if state.stale:
-            recalibrate(state.model, self.calibration)
+            recalibrate(state.model, self.calibration, original=self.original)
         return replace(state, stale=False)
 
     def _lesson(
         self, state: Compression, policy: Policy, order: Sequence[str], steps: int, seed: int
     ) -> tuple[Lesson, int]:
         """What the student learns from, and how many of the steps its teacher took."""
-        if not state.losses or state.teaching == "original":
-            return Lesson(self.original, state.losses), 0
+        alone = state.teaching == "self" and not self.repair.supervised("train")  # nobody would know what is right
+        if not state.losses or state.teaching == "original" or alone:
+            return Lesson(self.original, state.losses, self.memory), 0
         if state.teaching == "self":
             return Lesson(None, state.losses), 0
         between = self._compressed(self.start(), milder(policy), order, split_at_training(order)[0])
         spent = round(ASSISTANT_SHARE * steps) if state.teaching == "assistant" else 0
         if spent:
             # A seed of its own: the student is not to meet the very batches that its teacher saw.
-            self.repair(between.model, Lesson(self.original, between.losses), spent, seed + 1, _heedless)
+            lesson = Lesson(self.original, between.losses, self.memory)
+            self.repair(between.model, lesson, spent, seed + 1, _heedless)
             recalibrate(between.model, self.calibration)
         return Lesson(between.model, state.losses), spent
 
+    def warm(self, rules: Sequence[Rule]) -> None:
+        """Compute ahead what trials of a space with these rules can need of the original, before it travels."""
+        state, space = self.start(), offered(rules)
+        warm(state, space)
+        self.restoring.warm(state, space)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "memory": {}}
+        return {**self.__dict__, "memory": pack(self.memory)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {**state, "memory": unpack(state["memory"])}
 
 
 def _heedless(step: int, value: float) -> bool:

@@ -64,7 +64,7 @@ def _limits(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facts(facts: Facts, settings: Mapping[str, Any]) -> Facts:
     classes = settings.get("classes", facts.classes)
-    if not isinstance(classes, int) or classes < 1:
+    if "classes" in settings and (not isinstance(classes, int) or classes < 1):
         raise SpecError(f"data classes must be a whole number of at least 1, not {classes!r}")
     facts = replace(facts, classes=classes)
     if "mean" not in settings and "std" not in settings:

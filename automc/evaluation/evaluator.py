@@ -7,38 +7,59 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from automc.core.hopeless import Contest, Doubt, Rival
 from automc.core.layers import LayerTable
-from automc.core.metrics import Estimate, Measurement
+from automc.core.metrics import METRICS, Constraint, Estimate, Measurement, Objective
 from automc.core.policy import Policy
 from automc.core.ports import Monitor
+from automc.core.rules import Rule
 from automc.core.study import Rung, StudySpec
-from automc.errors import ModelError, NotFinite, one_line
-from automc.evaluation import timing
-from automc.evaluation.answers import Answers
+from automc.errors import DataError, ModelError, NotFinite, one_line
+from automc.evaluation.answers import BATCH, Answers
 from automc.evaluation.building import Builder
 from automc.evaluation.data import load_data
+from automc.evaluation.device import Device
 from automc.evaluation.factories import ship_user_modules
-from automc.evaluation.finetune import Recipe, Repair
+from automc.evaluation.finetune import Repair
+from automc.evaluation.inference import fast, laid_out
+from automc.evaluation.prefix import Caching, Prefix
+from automc.evaluation.recipe import Recipe
+from automc.evaluation.restoring import Restoring
 from automc.evaluation.scoring import Scorer
 from automc.evaluation.settings import sorted_out
 from automc.evaluation.splits import Data
-from automc.evaluation.task import Classification
+from automc.evaluation.tasks.base import Task, labelled
+from automc.evaluation.tasks.loading import as_task, check_metrics, load_task
+from automc.evaluation.timing import Known, LatencySettings, Stopwatch, looked_up
 from automc.evaluation.zoo import load_model
 from automc.export import packed
-from automc.measure.cost import costs
+from automc.export.bake import Baked, fold
+from automc.export.outputs import named_outputs
+from automc.measure.cost import costs_of, layer_macs
+from automc.measure.energy import Energy, Profile, energy_of, load_profile
+from automc.measure.walk import walk
 from automc.operators.base import Compression
 from automc.operators.canonical import canonical
 from automc.operators.layers import Trace, trace
 
-RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", "size_bytes": "size_ratio"}
-LATENCY = ("latency_ms", "latency_ratio")
+RATIOS = {
+    "params": "params_ratio",
+    "params_nonzero": "params_nonzero_ratio",
+    "macs": "macs_ratio",
+    "bops": "bops_ratio",
+    "size_bytes": "size_ratio",
+    "activation_bytes": "activation_ratio",
+    "energy_model_mj": "energy_model_ratio",
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +69,23 @@ class Plan:
     order: tuple[str, ...]
     rungs: tuple[Rung, ...]
     seed: int
-    wanted: frozenset[str] = frozenset()
+    rules: tuple[Rule, ...] = field(default=(), kw_only=True)
+    objectives: tuple[Objective, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    doubt: float = 0.0
+    caching: Caching = field(default_factory=Caching)
+    clock: LatencySettings = field(default_factory=LatencySettings)
+    restoring: Restoring = field(default_factory=Restoring)
+    profile: Profile = field(default_factory=lambda: load_profile(Energy().device_profile))
 
     @property
-    def latency(self) -> bool:
-        return bool(self.wanted.intersection(LATENCY))
+    def wanted(self) -> frozenset[str]:
+        return frozenset(o.metric for o in self.objectives) | {c.metric for c in self.constraints}
+
+    def contest(self, rung: int, costs: Mapping[str, float], rivals: Sequence[Rival], total: int) -> Contest:
+        """What a policy with these costs must reach on ``total`` inputs. Only on the last rung is a breach final."""
+        final = self.constraints if rung == len(self.rungs) - 1 else ()
+        return Contest(self.objectives, final, costs, tuple(rivals), self.doubt, total)
 
 
 class NetworkEvaluator:
@@ -66,28 +99,28 @@ class NetworkEvaluator:
         example: normalised inputs, shape (2, ...). data: the data set.
     """
 
-    def __init__(self, teacher: nn.Module, data: Data, repair: Repair, plan: Plan) -> None:
+    def __init__(self, teacher: nn.Module, data: Data, repair: Repair, plan: Plan, known: Known | None = None) -> None:
         self.data = data
         self._teacher = teacher = canonical(teacher)
-        self._repair = repair
+        self._repair = repair = replace(repair, original=teacher)
         self._plan = plan
         with _one_thread():
             self._calibration = data.normalise(data.split("calibration").inputs)
             self.example = self._calibration[:2]
-            self._try(teacher)
+            self._check_task()
             self._trace: Trace = trace(teacher, self.example)
-            targets = data.split("calibration").targets
-            self._builder = Builder(teacher, self._trace, self._calibration, targets, repair)
-            self._score = Scorer(Answers(teacher, data), repair.task)
-            self._original_onnx = timing.onnx_bytes(teacher, self.example) if plan.latency else b""
+            targets = repair.task.hard(data.split("calibration").targets)
+            self._builder = Builder(teacher, self._trace, self._calibration, targets, repair, plan.restoring)
+            original = fast(teacher, self.example)
+            self.prefix = Prefix(original, layer_macs(original, self.example), plan.caching)
+            self._score = Scorer(Answers(original, data, self.prefix, repair.task.answer), repair.task)
+            lookup = looked_up(teacher, self._trace, self.example, plan.order, plan.wanted, plan.clock, known)
+            self.stopwatch = Stopwatch(teacher, self.example, plan.wanted, plan.clock, lookup)
             self.baseline: dict[str, float] = {}
-            self.baseline = self.measure(teacher)
-            self.baseline |= dict.fromkeys(RATIOS.values(), 1.0)
-            if plan.latency:
-                (self.baseline["latency_ms"],) = timing.latencies([self._original_onnx], self._input_shape)
-                self.baseline["latency_ratio"] = 1.0
+            with self.stopwatch.computing():
+                self.baseline = self.measure(teacher) | dict.fromkeys(RATIOS.values(), 1.0) | self.stopwatch.baseline
         if any(rung.steps for rung in plan.rungs):
-            data.split("train")  # opened here once, so that it travels to the workers
+            self.check_split("train")  # opened here once, so that it travels to the workers
 
     @property
     def table(self) -> LayerTable:
@@ -97,22 +130,37 @@ class NetworkEvaluator:
         """The original network at the beginning of its way through the operators."""
         return self._builder.start()
 
-    def evaluate(self, policy: Policy, rung: int, monitor: Monitor) -> Measurement:
-        """See core.ports.Evaluator. A repair that the monitor ended is measured as far as it came."""
+    def evaluate(
+        self, policy: Policy, rung: int, monitor: Monitor, rivals: Sequence[Rival] | None = None
+    ) -> Measurement:
+        """See core.ports.Evaluator. A repair that the monitor ended is measured as far as it came.
+
+        A policy that is found hopeless has no latency.
+        """
         start = time.perf_counter()
-        with _one_thread():
+        with _one_thread(), self.stopwatch.computing():
             state = self._built(policy, rung, monitor)
-            scores = self._score(state.model)
-            metrics = self._measured(state.model, scores)
-            if self._plan.latency:
-                metrics |= self._latency(state.model)
+        with _one_thread():
+            self.stopwatch.learn(state.model)
+        with _one_thread(), self.stopwatch.computing():
+            baked = fold(state.model, self.example)
+            found = self._costs(state.model, baked)
+            contest = self._plan.contest(rung, found, rivals or (), len(self.data.split("search")))
+            scores, ended = self._score.against(laid_out(baked, self.example), None if rivals is None else contest)
+            metrics = _values(scores) | found
+            timed = self.stopwatch.timed(state.model, rung) if ended is None else None
+        errors = {name: score.error for name, score in scores.items()}
+        if timed is not None:
+            times, spreads = timed()
+            metrics, errors = metrics | times, errors | spreads
         seconds = time.perf_counter() - start
         if "seconds" in self._plan.wanted:
             metrics["seconds"] = seconds
-        realized = {name: dict(facts) for name, facts in state.realized.items()}
-        errors = {name: score.error for name, score in scores.items()}
+        realized: dict[str, Any] = {name: dict(facts) for name, facts in state.realized.items()}
+        if by_class := {name: dict(score.by_class) for name, score in scores.items() if score.by_class}:
+            realized["by_class"] = by_class
         samples = max((score.samples for score in scores.values()), default=0)
-        return Measurement(metrics, realized, seconds=seconds, errors=errors, samples=samples)
+        return Measurement(metrics, realized, seconds=seconds, errors=errors, samples=samples, ended=ended)
 
     def build(self, policy: Policy, rung: int, monitor: Monitor = lambda step, value: True) -> nn.Module:
         """The network that ``evaluate`` measures: compressed, repaired, in eval mode.
@@ -120,7 +168,7 @@ class NetworkEvaluator:
         Raises:
             NotFinite, CompressionError: as ``evaluate``.
         """
-        with _one_thread():
+        with _one_thread(), self.stopwatch.computing():
             return self._built(policy, rung, monitor).model
 
     def measure(self, model: nn.Module, split: str = "search") -> dict[str, float]:
@@ -129,19 +177,18 @@ class NetworkEvaluator:
         Raises:
             NotFinite: an output is NaN or infinite.
         """
-        return self._measured(model, self._score(model, split))
+        baked = fold(model, self.example)
+        found = self._costs(model, baked)
+        return _values(self._score(laid_out(baked, self.example), split)) | found
 
-    def _measured(self, model: nn.Module, scores: Mapping[str, Estimate]) -> dict[str, float]:
-        found = {name: score.value for name, score in scores.items()}
-        found |= costs(model, self.example)
-        found["size_bytes"] = float(len(packed.dumps(model, self.example)))
+    def _costs(self, model: nn.Module, baked: Baked) -> dict[str, float]:
+        """What is known before the first input is run."""
+        walked = walk(model, self.example)
+        found = costs_of(walked) | {"energy_model_mj": energy_of(walked, self._plan.profile)}
+        found["size_bytes"] = float(len(packed.dumps(model, self.example, baked)))
         _require_finite(found)
         ratios = {RATIOS[key]: found[key] / self.baseline[key] for key in RATIOS if self.baseline.get(key)}
-        return found | ratios
-
-    @property
-    def _input_shape(self) -> tuple[int, ...]:
-        return tuple(self.example.shape[1:])
+        return found | ratios | self.stopwatch.predicted(walked)
 
     def _built(self, policy: Policy, rung: int, monitor: Monitor) -> Compression:
         steps = self._plan.rungs[rung].steps
@@ -151,49 +198,104 @@ class NetworkEvaluator:
         text = f"{self._plan.seed} {rung} {policy.fingerprint}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
-    def _latency(self, model: nn.Module) -> dict[str, float]:
-        files = [self._original_onnx, timing.onnx_bytes(model, self.example)]
-        original, own = timing.latencies(files, self._input_shape)
-        return {"latency_ms": own, "latency_ratio": own / original}
+    @property
+    def task(self) -> Task:
+        """What the network is for."""
+        return self._repair.task
 
-    def _try(self, model: nn.Module) -> None:
+    def outputs(self, model: nn.Module, split: str) -> dict[str, NDArray[Any]]:
+        """What a network answers to a whole split, by name of the output, in the order of its rows."""
+        found: dict[str, list[NDArray[Any]]] = {}
+        with _one_thread(), torch.inference_mode():
+            for inputs in torch.split(self.data.split(split).inputs, BATCH):
+                for name, each in named_outputs(model(self.data.normalise(inputs)), model).items():
+                    found.setdefault(name, []).append(each.numpy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def check_split(self, split: str) -> None:
+        """Open a split and see whether its targets are such as the task wants.
+
+        Raises:
+            DataError, ModelError: in one line.
+        """
+        outputs, targets = self._try(self._teacher), self.data.split(split).targets
+        try:
+            self._repair.task.check(outputs, targets, self.data.classes)
+        except DataError as error:
+            raise DataError(f"data {self.data.name}, {split} split: {error}") from error
+
+    def _check_task(self) -> None:
+        """The task must fit the network, the data, and what the study asks for."""
+        task, labels = self._repair.task, labelled(self.data.split("search").targets)
+        for split in ("calibration", "search"):
+            self.check_split(split)
+        if any(rung.steps for rung in self._plan.rungs):
+            task.compared(self._try(self._teacher))
+        wanted = {c.metric: "constraints" for c in self._plan.constraints}
+        wanted |= {o.metric: f"objectives.{o.metric}" for o in self._plan.objectives}
+        check_metrics(task, wanted, self.data.classes, labels)
+
+    def _try(self, model: nn.Module) -> Any:
+        """The outputs for the example."""
         shape = tuple(self.example.shape)
         try:
             with torch.inference_mode():
-                outputs = model(self.example)
+                return model(self.example)
         except Exception as error:
             where = f"model: cannot take inputs of shape {shape} from data {self.data.name}"
             raise ModelError(f"{where}: {one_line(error)}") from error
-        self._repair.task.check(outputs, shape[0], self.data.classes)
 
     def __getstate__(self) -> dict[str, Any]:
+        # What trials share is computed here, once, and not by every worker; who stays at home finds it when needed.
+        with _one_thread(), self.stopwatch.computing():
+            self._builder.warm(self._plan.rules)
         ship_user_modules()
         return self.__dict__.copy()
 
 
-def prepare(spec: StudySpec, model: nn.Module | None = None, data: Data | None = None) -> NetworkEvaluator:
+def prepare(
+    spec: StudySpec,
+    model: nn.Module | None = None,
+    data: Data | None = None,
+    task: Task | None = None,
+    known: Known | None = None,
+) -> NetworkEvaluator:
     """The evaluator of a study.
 
     Args:
-        model, data: objects in the place of the ones that the spec names. The model is copied.
+        model, data, task: objects in the place of the ones that the spec names. The model is copied.
+        known: latencies of single layers by device, as core.ports.LatencyStore.latencies tells them; what the study
+            needs beside them is measured, and is then in ``stopwatch.lookup.table.rows``.
 
     Raises:
         SpecError, ModelError, DataError: what is wrong, in one line.
     """
-    (recipe,) = sorted_out(spec.evaluator.settings, Recipe)
+    kinds = (Recipe, Device, Doubt, Caching, LatencySettings, Restoring, Energy)
+    recipe, device, doubt, caching, clock, restoring, energy = sorted_out(spec.evaluator.settings, *kinds)
+    profile = load_profile(energy.device_profile)
     data = data if data is not None else load_data(spec.data)
     teacher = copy.deepcopy(model) if model is not None else load_model(spec.model)
     if not isinstance(teacher, nn.Module):
         raise ModelError(f"model must be an nn.Module, not {type(teacher).__name__}")
-    wanted = frozenset(o.metric for o in spec.objectives) | {c.metric for c in spec.constraints}
-    plan = Plan(spec.order, spec.rungs, spec.seed, wanted)
-    return NetworkEvaluator(teacher.eval(), data, Repair(data, Classification(), recipe), plan)
+    chosen = as_task(task, "task") if task is not None else load_task(spec.task)
+    asked = (spec.objectives, spec.constraints, doubt.doubt)
+    plan = Plan(spec.order, spec.rungs, spec.seed, *asked, caching, clock, restoring, profile, rules=spec.rules)
+    return NetworkEvaluator(teacher.eval(), data, Repair(data, chosen, recipe, device), plan, known)
+
+
+def _values(scores: Mapping[str, Estimate]) -> dict[str, float]:
+    """The metrics without their errors. Raises NotFinite."""
+    found = {name: score.value for name, score in scores.items()}
+    _require_finite(found)
+    return found
 
 
 def _require_finite(metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
-            raise NotFinite(f"metric {name} became {value}")
+            nothing = METRICS[name].sampled and math.isnan(value) if name in METRICS else False
+            why = ": no input has what it is measured on" if nothing else ""
+            raise NotFinite(f"metric {name} became {value}{why}")
 
 
 @contextlib.contextmanager

@@ -6,81 +6,70 @@ One recipe for every method, so that searches differ by what they propose and by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from automc.core.ports import Monitor
 from automc.errors import NotFinite, SpecError
-from automc.evaluation.augment import augmentation
+from automc.evaluation.batches import Batch, Batches
+from automc.evaluation.descent import Descent
+from automc.evaluation.device import Device, mapped
 from automc.evaluation.lesson import Learning, Lesson, learning
+from automc.evaluation.recall import recalled
+from automc.evaluation.recipe import Recipe
 from automc.evaluation.splits import Data
-from automc.evaluation.task import Task
+from automc.evaluation.tasks.base import Smooths, Task, labelled
+from automc.evaluation.tasks.teaching import TeacherTerm, teacher_loss
 from automc.operators import live
 
+__all__ = ["Recipe", "Repair"]
 
-@dataclass(frozen=True)
-class Recipe:
-    """Stochastic gradient descent with Nesterov momentum, a linear warm-up and a cosine decay to zero.
-
-    Attributes:
-        learning_rate: the highest one. momentum: in [0, 1).
-        weight_decay: of weights; biases and normalisation parameters have none.
-        batch_size: inputs per step. warmup: share of the steps in which the rate rises, in [0, 1).
-        clip: gradients are scaled down to this norm.
-        augment: ``auto``, ``none``, ``shift`` or ``flip-shift``.
-        reports: how often the monitor is told during a repair.
-    """
-
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 64
-    warmup: float = 0.1
-    clip: float = 5.0
-    augment: str = "auto"
-    reports: int = 5
-
-    def __post_init__(self) -> None:
-        rules = {
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "batch_size": (self.batch_size >= 2, "at least 2 (batch norm needs two)"),
-            "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
-            "clip": (self.clip > 0, "above 0"),
-            "reports": (self.reports >= 1, "at least 1"),
-        }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise SpecError(f"evaluator network: {name} must be {rule}, not {getattr(self, name)!r}")
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of step 0..steps-1."""
-        rising = max(round(self.warmup * steps), 1)
-        if step < rising:
-            return self.learning_rate * (step + 1) / rising
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising + 1) / (steps - rising + 1)))
+WATCHED = 256
+"""Inputs of the search split that a report to the monitor is measured on."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What every repair of a study has in common."""
+    """What every repair of a study has in common.
+
+    Where there are no labels, or the task does not learn them, the teacher's answers take their place (TeacherTerm).
+
+    Attributes:
+        original: the original network, in eval mode: what the monitor hears of then is the distance to its answers.
+    """
 
     data: Data
     task: Task
     recipe: Recipe
+    device: Device = field(default_factory=Device)
+    original: nn.Module | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.task.learns_labels and not self.task.movable:
+            if self.recipe.augment not in ("auto", "none"):
+                raise SpecError(
+                    f"evaluator.settings.augment: {self.recipe.augment} moves images, but not the targets of "
+                    "this task; use none"
+                )
+            object.__setattr__(self, "recipe", replace(self.recipe, augment="none"))
+        if self.recipe.label_smoothing and not hasattr(self.task, "smoothed"):
+            kind = type(self.task).__name__
+            raise SpecError(f"evaluator network: label_smoothing needs classes, which {kind} has not; leave it out")
 
     def __call__(self, model: nn.Module, lesson: Lesson, steps: int, seed: int, monitor: Monitor) -> bool:
-        """Train ``model`` in place on the train split; it is left in eval mode.
+        """Train ``model`` in place on the train split; it is left in eval mode, on the CPU.
 
-        The same arguments give the same weights, whoever runs it.
+        The same arguments give the same weights, whoever runs it on a CPU.
 
         Args:
             lesson: the teacher and the terms of the loss. seed: of the batches, the augmentation and dropout.
-            monitor: told (step, loss on the first search inputs) during the repair, not at its end.
+            monitor: told (step, loss on the first search inputs) during the repair, not at its end. What it is told of
+                is the network that an end at this step would leave.
 
         Returns:
             False when the monitor asked for the end.
@@ -88,73 +77,103 @@ class Repair:
         Raises:
             NotFinite: the loss became NaN or infinite.
         """
+        place, batches = self.device.place, Batches(self.data, self.recipe, steps)
         try:
-            with torch.random.fork_rng(devices=[]), learning(lesson, model) as course:
+            model.to(place)
+            if lesson.teacher is not None:
+                lesson = replace(lesson, teacher=self.device.copied(lesson.teacher))
+            lesson = self._suited(lesson)
+            carry = self._carrier(model if lesson.teacher is None else lesson.teacher)
+            known = recalled(lesson, batches, self.device, carry)
+            with self.device.seeded(), learning(lesson, model, self.device, known) as course:
                 torch.manual_seed(seed)
-                return self._train(model.train(), course, steps, monitor)
+                return _Run(self, model.train(), course, carry).through(batches, seed, monitor)
         finally:
-            model.eval()
+            model.eval().cpu()
 
-    def _train(self, model: nn.Module, course: Learning, steps: int, monitor: Monitor) -> bool:
-        optimizer = _optimizer(model, self.recipe)
-        every = max(math.ceil(steps / (self.recipe.reports + 1)), 1)
-        for step, batch in zip(range(steps), self._batches(), strict=False):
-            live.advance(model, step / steps)
-            loss = self._loss(course, *batch)
+    def supervised(self, split: str) -> bool:
+        """Whether labels say what is right on this split."""
+        return self.task.learns_labels and labelled(self.data.split(split).targets)
+
+    def _suited(self, lesson: Lesson) -> Lesson:
+        terms = lesson.terms if self.supervised("train") else (TeacherTerm(self.task.scores), *lesson.terms)
+        return replace(lesson, terms=terms, compared=self.task.compared)
+
+    def loss(self, outputs: Any, targets: Any, distilled: bool) -> Tensor:
+        """The task's loss, its targets smoothed where the recipe says so and no teacher softens them."""
+        if self.recipe.label_smoothing and not distilled:
+            return cast(Smooths, self.task).smoothed(outputs, targets, self.recipe.label_smoothing)
+        return self.task.loss(outputs, targets)
+
+    def _carrier(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Puts normalised inputs onto the device, in the layout that suits the network."""
+        few = self.data.normalise(self.data.split("train").inputs[:2])
+        layout = self.device.layout(model, few)
+        return partial(_carried, place=self.device.place, layout=layout)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One repair on its way."""
+
+    repair: Repair
+    model: nn.Module
+    course: Learning
+    carry: Callable[[Tensor], Tensor]
+
+    def through(self, batches: Batches, seed: int, monitor: Monitor) -> bool:
+        """All steps, or as many as the monitor wants; see ``Repair.__call__``."""
+        recipe, steps = self.repair.recipe, batches.steps
+        descent = Descent(self.model, self.course.adapters, recipe, self.repair.device)
+        every = max(math.ceil(steps / (recipe.reports + 1)), 1)
+        for step, batch in zip(range(steps), batches.shuffled(seed), strict=False):
+            live.advance(self.model, step / steps)
+            loss = self._loss(batch)
             if not math.isfinite(loss.item()):
                 raise NotFinite(f"repair: the loss became {loss.item()} at step {step + 1} of {steps}")
-            if step == 0:
-                optimizer.add_param_group({"params": list(course.adapters.parameters()), "weight_decay": 0.0})
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.rate(step, steps)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            for trained in (model, course.adapters):  # apart: adapters must not shrink the network's steps
-                nn.utils.clip_grad_norm_(list(trained.parameters()), self.recipe.clip)
-            optimizer.step()
-            course.follow()
+            descent.step(loss, recipe.rate(step, steps))
+            self.course.follow()
             done = step + 1
-            if done % every == 0 and done < steps and not monitor(done, self._watched(model)):
-                return False
+            if done % every == 0 and done < steps:
+                with descent.shown():
+                    watched = self._watched()
+                if not monitor(done, watched):
+                    descent.end()
+                    return False
+        descent.end()
         return True
 
-    def _loss(self, course: Learning, inputs: Tensor, targets: Tensor) -> Tensor:
-        return course.loss(inputs, lambda outputs: self.task.loss(outputs, targets))
+    def _loss(self, batch: Batch) -> Tensor:
+        targets = mapped(batch.targets, lambda tensor: tensor.to(self.repair.device.place))
+        distilled = bool(self.course.terms)
+        return self.course.loss(
+            self.carry(batch.inputs), lambda outputs: self.repair.loss(outputs, targets, distilled), batch.rows
+        )
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless shuffled batches, augmented and normalised; a shorter last batch is left out."""
-        split = self.data.split("train")
-        augment = augmentation(self.recipe.augment, tuple(split.inputs.shape[1:]))
-        generator = torch.Generator().manual_seed(torch.initial_seed())
-        size = min(self.recipe.batch_size, len(split))
-        while True:
-            order = torch.randperm(len(split), generator=generator)
-            for rows in torch.split(order[: len(split) // size * size], size):
-                yield self.data.normalise(augment(split.inputs[rows], generator)), split.targets[rows]
-
-    def _watched(self, model: nn.Module) -> float:
-        """Loss on the first WATCHED inputs of the search split, in eval mode.
+    def _watched(self) -> float:
+        """Loss on the first WATCHED inputs of the search split, in eval mode, float32; see ``Repair.original``.
 
         Raises:
             NotFinite: it is NaN or infinite.
         """
-        split = self.data.split("search").head(WATCHED)
-        model.eval()
+        split = self.repair.data.split("search").head(WATCHED)
+        targets = mapped(split.targets, lambda tensor: tensor.to(self.repair.device.place))
+        self.model.eval()
         with torch.inference_mode():
-            loss = self.task.loss(model(self.data.normalise(split.inputs)), split.targets).item()
-        model.train()
+            inputs = self.repair.data.normalise(split.inputs)
+            outputs = self.model(self.carry(inputs))
+            if self.repair.supervised("search"):
+                loss = self.repair.task.loss(outputs, targets).item()
+            else:
+                assert self.repair.original is not None
+                wanted = mapped(self.repair.original(inputs), lambda tensor: tensor.to(self.repair.device.place))
+                loss = teacher_loss(self.repair.task, outputs, wanted).item()
+        self.model.train()
         if not math.isfinite(loss):
             raise NotFinite(f"repair: the loss on the search split became {loss}")
         return loss
 
 
-WATCHED = 256
-"""Inputs of the search split that a report to the monitor is measured on."""
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    weights = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
+def _carried(inputs: Tensor, place: torch.device, layout: torch.memory_format) -> Tensor:
+    """Inputs on the device; only images have a layout."""
+    return inputs.to(place, memory_format=layout) if inputs.dim() == 4 else inputs.to(place)

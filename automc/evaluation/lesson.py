@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from automc.evaluation.device import Device, widened
 from automc.operators.base import Answer, LossTerm
 from automc.operators.distillation.features import watched
 
+ON_CPU = Device("cpu", "float32")
+
 DECAY = 0.95
 """Of the student's moving average, a step: it remembers about 20 steps, and a repair has tens to hundreds."""
+
+
+def _all(outputs: Any) -> Any:
+    return outputs
 
 
 @dataclass(frozen=True)
@@ -26,24 +34,39 @@ class Lesson:
         teacher: another network in eval mode, never changed; or None: the student's own moving average, which begins
             as the student before its first step (self-distillation).
         terms: of the loss; without any the teacher does not run.
+        memory: where answers of this teacher may be kept for later lessons; None: nowhere.
+        compared: what the terms compare of outputs, see Task; all of them by default.
     """
 
     teacher: nn.Module | None
     terms: Sequence[LossTerm] = ()
+    memory: dict[Hashable, Any] | None = field(default=None, compare=False, repr=False)
+    compared: Callable[[Any], Any] = _all
 
     @property
     def keeps(self) -> float:
         """Weight of the task's loss; with 0 no label is read."""
         return math.prod(term.keeps for term in self.terms)
 
+    @property
+    def layers(self) -> frozenset[str]:
+        """Paths of the modules whose outputs are compared; without any the teacher's answers are all that counts."""
+        return frozenset(path for term in self.terms for path in term.layers)
+
 
 @contextmanager
-def learning(lesson: Lesson, student: nn.Module) -> Iterator[Learning]:
-    """A lesson at work in one repair. Afterwards the student keeps nothing of it: no hook, no adapter."""
+def learning(
+    lesson: Lesson, student: nn.Module, device: Device = ON_CPU, known: Tensor | None = None
+) -> Iterator[Learning]:
+    """A lesson at work in one repair. Afterwards the student keeps nothing of it: no hook, no adapter.
+
+    Args:
+        student: on the device, and so is the lesson's teacher.
+        known: the teacher's answers to all rows of the train split, if it need not run.
+    """
     teacher = copy.deepcopy(student).eval() if lesson.teacher is None else lesson.teacher
-    paths = {path for term in lesson.terms for path in term.layers}
-    with watched(student, paths) as own, watched(teacher, paths) as wanted:
-        yield Learning(lesson, student, teacher, (own, wanted))
+    with watched(student, lesson.layers) as own, watched(teacher, lesson.layers) as wanted:
+        yield Learning(lesson, (student, teacher), (own, wanted), device, known)
 
 
 class Learning:
@@ -52,34 +75,51 @@ class Learning:
     def __init__(
         self,
         lesson: Lesson,
-        student: nn.Module,
-        teacher: nn.Module,
+        networks: tuple[nn.Module, nn.Module],
         features: tuple[dict[str, Tensor], dict[str, Tensor]],
+        device: Device,
+        known: Tensor | None,
     ) -> None:
         self.adapters = nn.ModuleList()
         self._lesson = lesson
-        self._student = student
-        self._teacher = teacher
+        self._student, self._teacher = networks
         self._features = features
+        self._device = device
+        self._known = known
 
-    def loss(self, inputs: Tensor, task: Callable[[Tensor], Tensor]) -> Tensor:
-        """The whole loss of a batch, a scalar; the first call makes the adapters.
+    @property
+    def terms(self) -> Sequence[LossTerm]:
+        """Of the loss, beside the task's."""
+        return self._lesson.terms
+
+    def loss(self, inputs: Tensor, task: Callable[[Any], Tensor], rows: Tensor | None = None) -> Tensor:
+        """The whole loss of a batch, a float32 scalar; the first call makes the adapters.
 
         Args:
-            task: the task's loss of the outputs; not called where it has no weight.
+            inputs: on the device. task: the task's loss of the outputs; not called where it has no weight.
+            rows: of the train split, by which known answers are looked up; without them the teacher runs.
         """
-        outputs = self._student(inputs)
-        loss: Tensor = task(outputs) if self._lesson.keeps else outputs.new_zeros(())
+        own = self._answer(0, inputs)
+        loss: Tensor = task(own.outputs) if self._lesson.keeps else torch.zeros((), device=inputs.device)
         if not self._lesson.terms:
             return loss
-        with torch.no_grad():
-            wanted = Answer(self._teacher(inputs), self._features[1])
-        own = Answer(outputs, self._features[0])
+        if self._known is not None and rows is not None:
+            wanted = Answer(self._known[rows].to(inputs.device), {})
+        else:
+            with torch.no_grad():
+                wanted = self._answer(1, inputs)
+        own, wanted = (answer._replace(outputs=self._lesson.compared(answer.outputs)) for answer in (own, wanted))
         if not self.adapters:
             self.adapters.extend(term.start(own, wanted) for term in self._lesson.terms)
         for term, module in zip(self._lesson.terms, self.adapters, strict=True):
             loss = term.keeps * loss + module(own, wanted)
         return loss
+
+    def _answer(self, who: int, inputs: Tensor) -> Answer:
+        """The student's (0) or the teacher's (1), all float32."""
+        with self._device.mixed():
+            outputs = (self._student, self._teacher)[who](inputs)
+        return Answer(widened(outputs), widened(self._features[who]))
 
     def follow(self) -> None:
         """Called after each step: ``average = DECAY * average + (1 - DECAY) * student``; buffers are the student's."""

@@ -1,15 +1,18 @@
-"""The task's metrics of a network on a split, each with its standard error."""
+"""The task's metrics of a network on a split, each with its standard error; on a part of it where that is enough."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from automc.core.metrics import Estimate
+from automc.core.hopeless import Contest, Sample
+from automc.core.metrics import EarlyEnd, Estimate
 from automc.evaluation.answers import Answers
-from automc.evaluation.task import Task
+from automc.evaluation.tasks.base import Judging
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Scorer:
     """Judges networks batch by batch."""
 
     answers: Answers
-    task: Task
+    task: Judging
 
     def __call__(self, model: nn.Module, split: str = "search") -> dict[str, Estimate]:
         """The metrics on a whole split.
@@ -25,8 +28,42 @@ class Scorer:
         Raises:
             NotFinite: an output is NaN or infinite.
         """
+        return self._walk(model, split, None)[0]
+
+    def against(self, model: nn.Module, contest: Contest | None) -> tuple[dict[str, Estimate], EarlyEnd | None]:
+        """The metrics on the search split, or on its first inputs, where these lose the contest.
+
+        Raises:
+            NotFinite: an output is NaN or infinite.
+        """
+        return self._walk(model, "search", contest)
+
+    def _walk(
+        self, model: nn.Module, split: str, contest: Contest | None
+    ) -> tuple[dict[str, Estimate], EarlyEnd | None]:
         judged: dict[str, list[Tensor]] = {}
+        looks, seen = contest.looks if contest else [], 0
         for outputs, teacher, targets in self.answers.batches(model, split):
-            for name, each in self.task.judge(outputs, teacher, targets).items():
+            batch = self.task.judge(outputs, teacher, targets)
+            for name, each in batch.items():
                 judged.setdefault(name, []).append(each)
-        return self.task.summarise({name: torch.cat(each) for name, each in judged.items()})
+            seen += len(next(iter(batch.values())))
+            if contest and looks and looks[0] <= seen < contest.total:
+                looks = [look for look in looks if look > seen]
+                so_far, total = _joined(judged), contest.total
+                scores = self.task.summarise(so_far)
+                ended = contest.verdict({name: _sample(s, so_far.get(name), seen, total) for name, s in scores.items()})
+                if ended is not None:
+                    return scores, ended
+        return self.task.summarise(_joined(judged)), None
+
+
+def _joined(judged: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat(each) for name, each in judged.items()}
+
+
+def _sample(score: Estimate, each: Tensor | None, seen: int, total: int) -> Sample:
+    """A metric that is the mean of truths, one an input, is a share, and its test exact."""
+    if each is None or each.shape != (seen,) or not math.isclose(score.value, each.double().mean(), abs_tol=1e-9):
+        return Sample(score, seen, total, mean=False)
+    return Sample(score, seen, total, hits=int(each.sum()) if each.dtype == torch.bool else None)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from automc.core.judges import labelled
 from automc.errors import DataError
 from automc.evaluation.factories import ship_user_modules
 
@@ -21,11 +22,12 @@ SPLITS = ("train", "calibration", "search", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and labels.
+    """Inputs and targets.
 
     Attributes:
         inputs: raw uint8 (pixels 0..255), float32, or int64 (tokens), shape (n, ...).
-        targets: int64 class numbers, shape (n,).
+        targets: int64 or float32, shape (n, ...), as the task wants them: class numbers (n,), masks (n, height, width),
+            tokens (n, tokens), numbers (n, outputs), boxes (n, m, 5). Shape (n, 0): nothing is known of the inputs.
     """
 
     inputs: Tensor
@@ -33,6 +35,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are targets."""
+        return labelled(self.targets)
 
     def head(self, count: int | None) -> Split:
         """The first ``count`` rows, all when None."""
@@ -66,15 +73,17 @@ class Facts:
     """What is known of a data set before any input is decoded.
 
     Attributes:
-        classes: number of classes.
+        classes: number of classes; 0 where there are none or they are not known.
         scale: raw inputs are divided by this first (255 for pixels).
         mean, std: per channel, on the divided inputs; empty to leave them as they are.
+        augment: what the repair's ``augment: auto`` means for these inputs; ``auto``: what suits their shape.
     """
 
     classes: int
     scale: float = 255.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    augment: str = "auto"
 
 
 class Data:
@@ -163,20 +172,27 @@ class Data:
         where, inputs, targets = f"data {self.name}, {name} split", split.inputs, split.targets
         if not len(targets) or len(inputs) != len(targets):
             raise DataError(f"{where}: needs one label for each input, not {len(targets)} for {len(inputs)}")
-        if (
-            inputs.dtype not in (torch.uint8, torch.int64, torch.float32)
-            or targets.dtype != torch.int64
-            or targets.dim() != 1
-        ):
-            raise DataError(
-                f"{where}: needs uint8, int64 or float32 inputs and whole labels (n,), not {inputs.dtype} inputs"
-            )
-        low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= self.classes:
-            raise DataError(f"{where}: labels must be 0..{self.classes - 1}, found {low if low < 0 else high}")
+        if inputs.dtype not in (torch.uint8, torch.int64, torch.float32):
+            raise DataError(f"{where}: needs uint8, int64 or float32 inputs, not {inputs.dtype}")
+        if targets.dtype not in (torch.int64, torch.float32):
+            raise DataError(f"{where}: needs int64 or float32 targets, not {targets.dtype}")
+        if targets.is_floating_point() and not bool(targets.isfinite().all()):
+            row = int((~targets.isfinite()).flatten(1).any(dim=1).nonzero()[0]) if targets.dim() > 1 else 0
+            raise DataError(f"{where}: targets must be finite, row {row} holds NaN or infinity")
         if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
             row = int((~inputs.flatten(1).isfinite()).any(dim=1).nonzero()[0])
             raise DataError(f"{where}: inputs must be finite, row {row} holds NaN or infinity")
+
+
+def unlabelled(count: int) -> Tensor:
+    """The targets of so many inputs of which nothing is known."""
+    return torch.empty(count, 0, dtype=torch.int64)
+
+
+def classes_of(targets: Any) -> int:
+    """How many classes labels (n,) speak of, whole numbers from 0 on; 0 for targets that are no such labels."""
+    whole = not labelled(targets) or targets.ndim != 1 or "int" not in str(targets.dtype)
+    return 0 if whole or not len(targets) or int(targets.min()) < 0 else int(targets.max()) + 1
 
 
 def channel_statistics(table: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,6 +10,9 @@ layers, or from trying everything:
 Without repair ``left`` is 1. With repair it is REPAIRED times one plus a quarter of the squared distance of
 kd_temperature and kd_alpha from their best values, (ln(T / BEST_TEMPERATURE))^2 + (alpha - BEST_ALPHA)^2;
 a policy that does not distil has T = 1 and alpha = 0.
+
+With ``inputs`` the network has that many imaginary inputs, of which a policy gets each right with the probability
+top1, and the measured top1 is the share that came out right.
 """
 
 from __future__ import annotations
@@ -18,14 +21,15 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import numpy as np
 
+from automc.core.hopeless import Contest, Rival, Sample
 from automc.core.layers import Group, Layer, LayerTable
-from automc.core.metrics import Measurement
+from automc.core.metrics import METRICS, Constraint, Estimate, Measurement, Objective
 from automc.core.policy import Policy, Value
 from automc.core.ports import Monitor
 from automc.core.rules import nearest
@@ -44,6 +48,8 @@ class SyntheticSettings:
     Attributes:
         layers: number of layers, at least 2. seed: of the layers' sensitivities.
         noise: standard deviation of a fixed error of top1, one draw per policy and rung.
+        inputs: of the search split, on which top1 is measured; 0 gives the true top1.
+        doubt: with inputs, see core.hopeless.Doubt.
         sleep_s: wall time of an evaluation.
         fail: share of the policies by reason: ``error``, ``nan``, ``oom``; ``lost`` kills the process at once
             (the driver's own, when it evaluates by itself).
@@ -53,6 +59,8 @@ class SyntheticSettings:
     layers: int = 8
     seed: int = 0
     noise: float = 0.0
+    inputs: int = 0
+    doubt: float = 0.0
     sleep_s: float = 0.0
     fail: Mapping[str, float] | None = None
     hang: float = 0.0
@@ -61,10 +69,17 @@ class SyntheticSettings:
 class SyntheticEvaluator:
     """Evaluates policies of the imaginary network; a pure function of settings, study seed, policy and rung."""
 
-    def __init__(self, settings: SyntheticSettings, rungs: tuple[Rung, ...] = (Rung(),), seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: SyntheticSettings,
+        rungs: tuple[Rung, ...] = (Rung(),),
+        seed: int = 0,
+        aims: tuple[tuple[Objective, ...], tuple[Constraint, ...]] = ((), ()),
+    ) -> None:
         self.settings = settings
         self.rungs = rungs
         self.seed = seed
+        self.aims = aims
         self.table = _table(settings.layers)
         names = [layer.name for layer in self.table.layers]
         draw = np.random.default_rng(settings.seed)
@@ -76,7 +91,9 @@ class SyntheticEvaluator:
         self._original = self._costs({}, {})
         self.baseline: dict[str, float] = dict(self._metrics(Policy({}), 0))
 
-    def evaluate(self, policy: Policy, rung: int, monitor: Monitor) -> Measurement:
+    def evaluate(
+        self, policy: Policy, rung: int, monitor: Monitor, rivals: Sequence[Rival] | None = None
+    ) -> Measurement:
         """See core.ports.Evaluator; on a rung with repair the monitor hears REPORTS times of the falling loss."""
         start = time.perf_counter()
         self._misbehave(policy)
@@ -90,7 +107,28 @@ class SyntheticEvaluator:
         if stopped:
             metrics = self._metrics(policy, 0)
         time.sleep(self.settings.sleep_s)
-        return Measurement(metrics, self._realized(policy), seconds=time.perf_counter() - start)
+        measured = Measurement(metrics, self._realized(policy))
+        if self.settings.inputs:
+            measured = self._sampled(measured, policy, rung, rivals)
+        return replace(measured, seconds=time.perf_counter() - start)
+
+    def _sampled(self, measured: Measurement, policy: Policy, rung: int, rivals: Sequence[Rival] | None) -> Measurement:
+        """The same with top1 as the share of right inputs: of all, or of the first ones where these are enough."""
+        total = self.settings.inputs
+        draw = np.random.default_rng(int(self._hash(policy, f"inputs {rung}") * 2**48))
+        right = np.cumsum(draw.random(total) < measured.metrics["top1"])
+        objectives, constraints = self.aims
+        final = constraints if rung == len(self.rungs) - 1 else ()
+        known = {name: value for name, value in measured.metrics.items() if not METRICS[name].sampled}
+        contest = Contest(objectives, final, known, tuple(rivals or ()), self.settings.doubt, total)
+        for seen in [*(contest.looks if rivals is not None else ()), total]:
+            score = _share(int(right[seen - 1]), seen)
+            sample = Sample(score, seen, total, hits=int(right[seen - 1]))
+            ended = contest.verdict({"top1": sample}) if seen < total else None
+            if ended is not None:
+                break
+        metrics = {**measured.metrics, "top1": score.value}
+        return replace(measured, metrics=metrics, errors={"top1": score.error}, samples=seen, ended=ended)
 
     def damage(self, policy: Policy) -> float:
         """The sum above: 0 for the original, no upper bound.
@@ -171,6 +209,11 @@ class SyntheticEvaluator:
                 return
 
 
+def _share(right: int, seen: int) -> Estimate:
+    share = right / seen
+    return Estimate(share, math.sqrt(share * (1 - share) / seen), seen)
+
+
 def _fail(reason: str) -> None:
     if reason == "lost":
         os._exit(17)
@@ -231,6 +274,8 @@ def prepare_synthetic(spec: StudySpec) -> SyntheticEvaluator:
     made = SyntheticSettings(**settings)
     _require(isinstance(made.layers, int) and made.layers >= 2, "layers", "a whole number of at least 2", made.layers)
     _require(isinstance(made.seed, int), "seed", "a whole number", made.seed)
+    _require(isinstance(made.inputs, int) and made.inputs >= 0, "inputs", "a whole number of at least 0", made.inputs)
+    _require(_number(made.doubt) and 0 <= made.doubt <= 0.5, "doubt", "a probability in [0, 0.5]", made.doubt)
     for key in ("noise", "sleep_s"):
         value = getattr(made, key)
         _require(_number(value) and value >= 0, key, "a number of at least 0", value)
@@ -240,7 +285,7 @@ def prepare_synthetic(spec: StudySpec) -> SyntheticEvaluator:
     rule = f"shares by reason ({', '.join(FAILURES)}), each at least 0, at most 1 together"
     right = right and all(share >= 0 for share in (made.fail or {}).values()) and sum((made.fail or {}).values()) <= 1
     _require(right, "fail", rule, made.fail)
-    return SyntheticEvaluator(made, spec.rungs, spec.seed)
+    return SyntheticEvaluator(made, spec.rungs, spec.seed, (spec.objectives, spec.constraints))
 
 
 def _number(value: object) -> bool:

@@ -22,6 +22,7 @@ from automc.errors import ProofError, SpecError
 from automc.export import manifest as names
 from automc.export import packed, proof
 from automc.export.card import card
+from automc.export.judged import OUTPUT
 from automc.export.manifest import Manifest, describe, read_data
 from automc.export.onnx_file import write_onnx
 from automc.export.runtime import Normalisation
@@ -35,8 +36,9 @@ class TestSplit:
     """The inputs a bundle is proved on.
 
     Attributes:
-        inputs: raw uint8 or float32, shape (n, ...). targets: class numbers, shape (n,).
+        inputs: raw uint8, float32 or int64 (tokens), shape (n, ...). targets: shape (n, ...), (n, 0) without labels.
         normalisation: what the network's inputs are made from them with.
+        outputs: what the compressed network answers in torch, by name, for a task that automc has no judge for.
     """
 
     __test__ = False  # no test class of pytest's
@@ -44,6 +46,7 @@ class TestSplit:
     inputs: NDArray[Any]
     targets: NDArray[Any]
     normalisation: Normalisation = field(default_factory=Normalisation)
+    outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -63,9 +66,10 @@ def write_bundle(
         folder: new, empty, or an older bundle.
         model, baseline_model: the compressed and the original network, not baked yet; neither is changed.
         example: normalised inputs, shape (n, ...).
-        facts: ``metrics`` (required: top1 and size_bytes, measured on the test split) is the promise; ``baseline`` the
-            same metrics of the original; ``constraints`` texts; ``realized`` and ``layers`` go into policy.json;
-            all others (study, trial, spec, ...) into the manifest as they are.
+        facts: ``metrics`` (required: size_bytes; those of the task, measured on the test split) is the promise;
+            ``baseline`` the same metrics of the original; ``task`` the judge (classification), see Manifest;
+            ``constraints`` texts; ``realized`` and ``layers`` go into policy.json; all others (study, trial, spec,
+            ...) into the manifest as they are.
         formats: of FORMATS; onnx must be among them, because the proof runs it.
 
     Returns:
@@ -104,9 +108,10 @@ def _check(folder: Path, facts: Mapping[str, Any], formats: Sequence[str], examp
         raise SpecError(
             f"bundle: formats are onnx, which the proof runs, with or without safetensors, not {', '.join(formats)}"
         )
-    absent = {"top1", "size_bytes"} - set(facts.get("metrics", ()))
-    if absent:
-        raise SpecError(f"bundle: facts['metrics'] must promise {' and '.join(sorted(absent))}")
+    if "size_bytes" not in facts.get("metrics", ()):
+        raise SpecError("bundle: facts['metrics'] must promise size_bytes")
+    if facts.get("task", "") is None and not test.outputs:
+        raise SpecError("bundle: a task without a judge needs the outputs for the test split")
     if not len(test.targets) or test.inputs.shape[1:] != example.shape[1:] or len(test.inputs) != len(test.targets):
         raise SpecError(
             f"bundle: needs one label for each test input of shape {tuple(example.shape[1:])}, "
@@ -134,12 +139,16 @@ def _write_rest(part: Path, test: TestSplit, policy: Policy, facts: Mapping[str,
     done = {"policy": json.loads(policy.to_json()), "fingerprint": policy.fingerprint}
     done |= {"realized": facts.get("realized", {}), "layers": facts.get("layers", {})}
     (part / names.POLICY).write_text(_json(done), encoding="utf-8")
-    np.savez_compressed(part / names.TEST, inputs=test.inputs, targets=test.targets)
+    outputs = {f"{OUTPUT}{name}": each for name, each in test.outputs.items()}
+    np.savez_compressed(part / names.TEST, inputs=test.inputs, targets=test.targets, **outputs)  # type: ignore[arg-type]
 
 
 def _manifest(part: Path, example: Tensor, test: TestSplit, facts: Mapping[str, Any], baseline_bytes: int) -> Manifest:
     """The manifest of the files written so far."""
-    used = ("metrics", "baseline", "constraints", "realized", "layers")
+    used = ("metrics", "baseline", "constraints", "realized", "layers", "task")
+    one_class = test.targets.ndim == 1 and test.targets.dtype.kind == "i"
+    fewest = int(np.unique(test.targets, return_counts=True)[1].min()) if one_class else 0
+    task = {"task": facts["task"]} if "task" in facts else {}
     return Manifest(
         files=_described(part),
         normalisation=test.normalisation,
@@ -147,13 +156,14 @@ def _manifest(part: Path, example: Tensor, test: TestSplit, facts: Mapping[str, 
         promised=dict(facts["metrics"]),
         original=dict(facts.get("baseline", {})),
         baseline_bytes=baseline_bytes,
-        tolerance=names.tolerance(len(test.targets)),
+        tolerance=names.tolerance(facts["metrics"], len(test.targets), fewest),
         constraints=tuple(str(constraint) for constraint in facts.get("constraints", ())),
         facts={
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
             **{name: value for name, value in facts.items() if name not in used},
         },
+        **task,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from automc.core.metrics import METRICS
 from automc.export.manifest import BASELINE, MODEL, NAME, PACKED, POLICY, TEST, Manifest
 from automc.export.onnx_file import INPUT
 from automc.export.proof import Proof
@@ -30,8 +31,8 @@ def card(manifest: Manifest, proof: Proof) -> str:
             "|---|---|---|---|",
             *_rows(manifest, proof),
             "",
-            "top1 and latency were measured with the ONNX files of this folder in ONNX Runtime on one CPU thread "
-            f"({manifest.facts.get('machine', 'machine not noted')}), top1 on the test split stored here. "
+            f"{_measured(proof)} measured with the ONNX files of this folder in ONNX Runtime on one CPU thread "
+            f"({manifest.facts.get('machine', 'machine not noted')}), on the test split stored here. "
             f"Stored bytes: {PACKED}, and the same kind of file made from the original network.",
             "",
             "## Files",
@@ -41,21 +42,26 @@ def card(manifest: Manifest, proof: Proof) -> str:
             "## Run it",
             "",
             "```python",
-            *_snippet(manifest.normalisation, len(manifest.input_shape)),
+            *_snippet(manifest.normalisation, len(manifest.input_shape), _last_line(manifest, proof)),
             "```",
             "",
             "## Check it",
             "",
-            "`automc verify FOLDER` (or `python -m automc.export.proof FOLDER`) compares every SHA-256, measures top1,",
-            "bytes and latency again in a fresh process, compares the weights of both files bit by bit, and ends with",
-            "status 7 when a promise is not kept.",
+            "`automc verify FOLDER` (or `python -m automc.export.proof FOLDER`) compares every SHA-256, measures the",
+            "metrics, bytes and latency again in a fresh process, compares the weights of both files bit by bit, and",
+            "ends with status 7 when a promise is not kept.",
             "",
         ]
     )
 
 
 def _rows(manifest: Manifest, proof: Proof) -> Iterator[str]:
-    yield _row("top1 (test)", proof.baseline_top1, proof.top1, "{:.4f}")
+    for metric, value in proof.scores.items():
+        yield _row(f"{metric} (test)", proof.baseline_scores[metric], value, "{:.4f}")
+    for metric in manifest.promised.keys() & manifest.original.keys() if proof.difference is not None else ():
+        if METRICS[metric].sampled:
+            original, promised = manifest.original[metric], manifest.promised[metric]
+            yield _row(f"{metric} (test, in torch)", original, promised, "{:.4f}")
     if proof.size_bytes is not None:
         yield _row("stored bytes", proof.baseline_bytes, proof.size_bytes, "{:,.0f}")
     for metric, name in (("macs", "MACs"), ("params", "parameters"), ("bops", "BOPs")):
@@ -69,7 +75,19 @@ def _row(name: str, original: float, compressed: float, form: str) -> str:
     return f"| {name} | {form.format(original)} | {form.format(compressed)} | {ratio} |"
 
 
-def _snippet(normalise: Normalisation, axes: int) -> Iterator[str]:
+def _measured(proof: Proof) -> str:
+    if proof.difference is None:
+        return "The metrics and latency were"
+    return f"Latency and outputs (distance from torch's: {proof.difference:.2g} of their size) were"
+
+
+def _last_line(manifest: Manifest, proof: Proof) -> str:
+    if manifest.task is not None and manifest.task["name"] == "classification" and "top1" in proof.scores:
+        return 'print("top1", (outputs[0].argmax(axis=1) == targets).mean())'
+    return "print([each.shape for each in outputs])"
+
+
+def _snippet(normalise: Normalisation, axes: int, last: str) -> Iterator[str]:
     """Python that runs in the bundle's folder with numpy and onnxruntime alone."""
     yield "import numpy as np"
     yield "import onnxruntime"
@@ -77,11 +95,13 @@ def _snippet(normalise: Normalisation, axes: int) -> Iterator[str]:
     yield f'test = np.load("{TEST}")'
     yield 'raw, targets = test["inputs"][:100], test["targets"][:100]'
     yield f"x = raw.astype(np.float32) / np.float32({normalise.scale!r})"
+    if not normalise.mean:
+        yield 'x = raw if raw.dtype.kind == "i" else x  # tokens stay whole numbers'
     if normalise.mean:
         shape = ", ".join(["-1", *["1"] * (axes - 1)])
         for name, values in (("mean", normalise.mean), ("std", normalise.std)):
             yield f"{name} = np.array({list(values)!r}, np.float32).reshape({shape})"
         yield "x = (x - mean) / std"
     yield f'session = onnxruntime.InferenceSession("{MODEL}", providers=["CPUExecutionProvider"])'
-    yield f'logits = session.run(None, {{"{INPUT}": x}})[0]'
-    yield 'print("top1", (logits.argmax(axis=1) == targets).mean())'
+    yield f'outputs = session.run(None, {{"{INPUT}": x}})'
+    yield last

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from automc.core.metrics import Constraint
+from automc.core.judges import Judge, judge_named
+from automc.core.metrics import METRICS, Constraint
 from automc.errors import ProofError, SpecError
 from automc.export.runtime import Normalisation
 
@@ -22,15 +23,24 @@ POLICY, TEST, CARD = "policy.json", "test.npz", "README.md"
 REQUIRED = (MODEL, BASELINE, POLICY, TEST, CARD)
 OPTIONAL = (PACKED,)
 
-TOLERANCE: Mapping[str, float] = {"top1": 0.005, "agreement": 0.005, "latency": 0.25}
-"""How far a proof may be from the promise. top1 and agreement: absolute, since torch and ONNX Runtime add in another
-order and a rounded input may then move a step. latency: relative, since machines are busy."""
+SHARE, VALUE, LATENCY, OUTPUTS = 0.005, 0.01, 0.25, 0.01
+"""How far a proof may be from the promise, since torch and ONNX Runtime add in another order and a rounded input may
+then move a step. Of metrics in ratios (top1): absolute. Of others (loss) and of outputs: relative. Of latency:
+relative, since machines are busy."""
 
 
-def tolerance(inputs: int) -> dict[str, float]:
-    """TOLERANCE for a test split of so many inputs: two of them may always be answered otherwise."""
-    least = 2 / inputs
-    return {name: value if name == "latency" else max(value, least) for name, value in TOLERANCE.items()}
+def tolerance(promised: Mapping[str, float], inputs: int, fewest: int = 0) -> dict[str, float]:
+    """By metric of the task, how far a proof may be from the promise, in its unit; for latency and outputs the share.
+
+    Args:
+        inputs: of the test split; two of them may always be answered otherwise. fewest: of one class, which is what
+            ``top1_worst_class`` may be measured on; all when 0.
+    """
+    found = {"latency": LATENCY, "outputs": OUTPUTS}
+    for name in promised.keys() & {name for name, metric in METRICS.items() if metric.sampled}:
+        few = fewest or inputs if name == "top1_worst_class" else inputs
+        found[name] = max(SHARE, 2 / few) if METRICS[name].unit == "ratio" else VALUE * abs(promised[name])
+    return found
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class Manifest:
         original: the same metrics of the original network.
         baseline_bytes: length of the original network's packed file.
         constraints: what the study demands, as text such as ``"macs_ratio <= 0.5"``.
+        task: name and settings of the judge that measures the task's metrics (core/judges); None where automc has
+            none for it: then the outputs must be those that are stored with the test split.
+        tolerance: see ``tolerance``; 0 where a name is missing.
         merged: arrays of the packed file that the ONNX exporter changed, which therefore cannot be compared.
         facts: study, trial, versions, machine, spec: whatever else is worth knowing, as plain data.
     """
@@ -55,9 +68,14 @@ class Manifest:
     original: Mapping[str, float]
     baseline_bytes: int
     constraints: tuple[str, ...] = ()
-    tolerance: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCE))
+    tolerance: Mapping[str, float] = field(default_factory=dict)
     merged: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] | None = field(default_factory=lambda: {"name": "classification", "settings": {}})
+
+    def judge(self) -> Judge | None:
+        """What measures the task's metrics, where automc has it."""
+        return None if self.task is None else judge_named(self.task["name"], self.task["settings"])
 
     def limits(self) -> Sequence[Constraint]:
         """The constraints, parsed."""
@@ -93,6 +111,7 @@ class Manifest:
         try:
             found = cls._from(data)
             found.limits()
+            found.judge()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProofError(f"{where}: not a manifest: {type(error).__name__}: {error}".splitlines()[0]) from error
         strange = sorted(set(found.files) - {*REQUIRED, *OPTIONAL})
@@ -117,7 +136,7 @@ class Manifest:
                 "input_shape": tuple(map(int, data["input_shape"])),
                 "promised": _numbers(data["promised"]),
                 "original": _numbers(data["original"]),
-                "tolerance": {**dict.fromkeys(TOLERANCE, 0.0), **_numbers(data["tolerance"])},
+                "tolerance": {"latency": 0.0, "outputs": 0.0, **_numbers(data["tolerance"])},
                 "baseline_bytes": int(data["baseline_bytes"]),
                 "constraints": tuple(map(str, data["constraints"])),
                 "merged": tuple(map(str, data["merged"])),

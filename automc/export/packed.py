@@ -22,6 +22,8 @@ from automc.export.encoding import PARTS, decode, encode
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from automc.export.bake import Baked
+
 KEY = "automc"
 """The only metadata key: with several, safetensors writes them in a random order."""
 
@@ -29,12 +31,12 @@ VERSION = 2
 """Version 1, which knew signed codes only, is still read."""
 
 
-def dumps(model: nn.Module, example: Tensor) -> bytes:
+def dumps(model: nn.Module, example: Tensor, baked: Baked | None = None) -> bytes:
     """The baked network as the bytes of a packed file; equal networks give equal bytes.
 
     Args:
         model: the compressed network, not baked yet. Not changed.
-        example: normalised inputs, shape (n, ...).
+        example: normalised inputs, shape (n, ...). baked: what ``fold`` makes of them, where it is at hand.
 
     Raises:
         ModelError: the network cannot be baked or was baked before, or a code does not fit its bits.
@@ -48,7 +50,7 @@ def dumps(model: nn.Module, example: Tensor) -> bytes:
         raise ModelError(
             f"packed file: layer {baked_before[0]} is baked already and has no codes; give the network before"
         )
-    baked = fold(model, example)
+    baked = baked or fold(model, example)
     activations = {name: int(layer.activation_bits) for name, layer in layers.items()}
     return pack(_floats(baked.model, baked.stored), baked.stored, activations)
 

@@ -11,19 +11,17 @@ import os
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from automc.core.interleave import Timing
 from automc.errors import AutomcError, ProofError
 from automc.export import packed, weights
+from automc.export.judged import distance, measured_scores, read_test
 from automc.export.manifest import BASELINE, MODEL, PACKED, TEST, Manifest
-from automc.export.runtime import Latency, Runner, latencies
+from automc.export.runtime import Runner, latencies
 
 ROUNDS = 50
 """Timed runs of each network."""
@@ -38,24 +36,26 @@ class Proof:
 
     Attributes:
         passed: every check held. reasons: one line per check that did not.
-        top1, baseline_top1: shares of the test split classified as labelled, in [0, 1].
-        agreement: share of the test split classified as the original network does.
+        scores, baseline_scores: the task's metrics of the exported and the original network on the test split, the one
+            that says most first; empty where automc has no judge for the task.
+        difference: size of ``outputs - promised outputs`` over that of the promised ones, where outputs are compared;
+            None where metrics are.
         size_bytes: length of model.safetensors, None where the bundle has none.
         baseline_bytes: length of the original network's packed file.
-        latency, baseline_latency: ms of one input, one thread.
+        latency, baseline_latency: ms of one run of the batch that the study says, one thread.
         compared: arrays of the packed file found in the ONNX file bit by bit. merged: those that cannot be compared.
         seconds: how long the proof took.
     """
 
     passed: bool
     reasons: tuple[str, ...]
-    top1: float
-    baseline_top1: float
-    agreement: float
+    scores: Mapping[str, float]
+    baseline_scores: Mapping[str, float]
+    difference: float | None
     size_bytes: int | None
     baseline_bytes: int
-    latency: Latency
-    baseline_latency: Latency
+    latency: Timing
+    baseline_latency: Timing
     compared: int
     merged: tuple[str, ...]
     seconds: float = 0.0
@@ -63,8 +63,7 @@ class Proof:
     def metrics(self) -> dict[str, float]:
         """What was measured, under the names of the metrics table."""
         found = {
-            "top1": self.top1,
-            "agreement": self.agreement,
+            **self.scores,
             "latency_ms": self.latency.median,
             "latency_ratio": self.latency.median / self.baseline_latency.median,
         }
@@ -90,7 +89,7 @@ class Proof:
     def from_data(cls, data: Mapping[str, Any]) -> Proof:
         """The proof that ``to_data`` wrote, also after a trip through JSON."""
         kept = {name: data[name] for name in cls.__dataclass_fields__}
-        kept |= {name: Latency(**data[name]) for name in ("latency", "baseline_latency")}
+        kept |= {name: Timing(**data[name]) for name in ("latency", "baseline_latency")}
         return cls(**{**kept, "reasons": tuple(data["reasons"]), "merged": tuple(data["merged"])})
 
 
@@ -132,10 +131,13 @@ def verify_fresh(folder: Path) -> Proof:
 
 def measure(folder: Path, manifest: Manifest, rounds: int = ROUNDS) -> Proof:
     """Everything a proof measures, not judged yet; the files are taken as they are."""
-    inputs, targets = _test_split(folder / TEST)
+    test = read_test(folder / TEST)
     model, baseline = Runner(folder / MODEL), Runner(folder / BASELINE)
-    ours, theirs = (runner.answers(inputs, manifest.normalisation) for runner in (model, baseline))
-    latency, baseline_latency = latencies((model, baseline), manifest.input_shape, rounds)
+    judge = manifest.judge()
+    scores, baseline_scores = measured_scores(judge, model, baseline, test, manifest) if judge else ({}, {})
+    difference = None if judge else distance(model, test, manifest)
+    batch = int(manifest.facts.get("latency_batch", 1))
+    latency, baseline_latency = latencies((model, baseline), manifest.input_shape, rounds, batch)
     size: int | None = None
     compared, merged = 0, tuple[str, ...]()
     if PACKED in manifest.files:
@@ -146,9 +148,9 @@ def measure(folder: Path, manifest: Manifest, rounds: int = ROUNDS) -> Proof:
     return Proof(
         passed=False,
         reasons=("not judged",),
-        top1=float((ours == targets).mean()),
-        baseline_top1=float((theirs == targets).mean()),
-        agreement=float((ours == theirs).mean()),
+        scores=scores,
+        baseline_scores=baseline_scores,
+        difference=difference,
         size_bytes=size,
         baseline_bytes=manifest.baseline_bytes,
         latency=latency,
@@ -161,12 +163,15 @@ def measure(folder: Path, manifest: Manifest, rounds: int = ROUNDS) -> Proof:
 def judge(manifest: Manifest, proof: Proof) -> Iterator[str]:
     """One line for each promise that the measurement does not keep."""
     measured = proof.metrics()
-    near = {"top1": manifest.tolerance["top1"], "agreement": manifest.tolerance["agreement"]}
+    near = {name: manifest.tolerance.get(name, 0.0) for name in proof.scores}
     near |= {"size_bytes": 0.0, "size_ratio": 1e-9}
     for name in sorted(near.keys() & measured.keys() & manifest.promised.keys()):
         yield from _differs(name, manifest.promised[name], measured[name], near[name])
-    if "top1" in manifest.original:
-        yield from _differs("top1 of the original", manifest.original["top1"], proof.baseline_top1, near["top1"])
+    for name in sorted(proof.baseline_scores.keys() & manifest.original.keys()):
+        known_as = f"{name} of the original"
+        yield from _differs(known_as, manifest.original[name], proof.baseline_scores[name], near.get(name, 0.0))
+    if proof.difference is not None:
+        yield from _differs("outputs: distance from torch's", 0.0, proof.difference, manifest.tolerance["outputs"])
     for name in sorted(set(proof.merged) - set(manifest.merged)):
         yield f"weights: {name} of {PACKED} is not in {MODEL}, bit by bit"
     known = {**manifest.promised, **measured}
@@ -181,17 +186,6 @@ def judge(manifest: Manifest, proof: Proof) -> Iterator[str]:
 def _differs(name: str, promised: float, measured: float, tolerance: float) -> Iterator[str]:
     if not abs(promised - measured) <= tolerance + 1e-12:
         yield f"{name}: promised {promised:.6g}, measured {measured:.6g} (tolerance {tolerance:g})"
-
-
-def _test_split(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            inputs, targets = arrays["inputs"], arrays["targets"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ProofError(f"{path}: not a test split: {type(error).__name__}: {error}".splitlines()[0]) from error
-    if not len(targets) or targets.shape != inputs.shape[:1]:
-        raise ProofError(f"{path}: needs one label for each input, not {targets.shape} for {inputs.shape}")
-    return inputs, targets
 
 
 def main(arguments: list[str]) -> int:

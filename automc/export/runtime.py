@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from automc.core.interleave import Timing, timings
 from automc.errors import ProofError
 
 BATCH = 100
 """Inputs per run when answers are collected: 50 to 100 is the fastest on a CPU."""
-
-WARM_UP = 5
 
 _KINDS: dict[str, np.dtype[Any]] = {
     "tensor(int64)": np.dtype(np.int64),
@@ -48,15 +47,6 @@ class Normalisation:
         return np.asarray((out - mean) / std, np.float32)
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of one run of one input: median, lower and upper quartile."""
-
-    median: float
-    low: float
-    high: float
-
-
 class Runner:
     """One ONNX file, loaded.
 
@@ -79,42 +69,40 @@ class Runner:
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """The first output for normalised inputs of shape (n, ...), turned into the input's type (int64 for tokens)."""
+        return next(iter(self.outputs(inputs).values()))
+
+    def outputs(self, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """All outputs by name, in the file's order, for the inputs of ``__call__``."""
         try:
-            return np.asarray(self._session.run(None, {self._input: inputs.astype(self.kind, copy=False)})[0])
+            found = self._session.run(None, {self._input: inputs.astype(self.kind, copy=False)})
+            return {slot.name: np.asarray(each) for slot, each in zip(self._session.get_outputs(), found, strict=True)}
         except Exception as error:
             raise ProofError(f"{self.path}: ONNX Runtime cannot run it: {_line(error)}") from error
 
-    def answers(self, raw: NDArray[Any], normalise: Normalisation) -> NDArray[np.int64]:
-        """The highest output of each raw input, shape (n,); outputs must have shape (n, classes) and be finite."""
-        found = []
+    def batches(self, raw: NDArray[Any], normalise: Normalisation) -> Iterator[dict[str, NDArray[Any]]]:
+        """All outputs for raw inputs, BATCH of them at a time.
+
+        Raises:
+            ProofError: one is NaN or infinite, or there is not one for each input.
+        """
         for start in range(0, len(raw), BATCH):
-            outputs = self(normalise(raw[start : start + BATCH]))
-            if outputs.ndim != 2 or not np.isfinite(outputs).all():
-                raise ProofError(f"{self.path}: outputs must be finite, shape (n, classes), not {outputs.shape}")
-            found.append(outputs.argmax(axis=1))
-        return np.concatenate(found).astype(np.int64)
+            inputs = raw[start : start + BATCH]
+            outputs = self.outputs(normalise(inputs))
+            for name, each in outputs.items():
+                if each.shape[:1] != inputs.shape[:1] or not np.isfinite(each).all():
+                    raise ProofError(f"{self.path}: {name} must be finite, one for each input, not {each.shape}")
+            yield outputs
 
 
-def latencies(runners: Sequence[Runner], input_shape: Sequence[int], rounds: int) -> list[Latency]:
-    """Time the runners in turn on one input, so that a busy moment of the machine hits all of them.
+def latencies(runners: Sequence[Runner], input_shape: Sequence[int], rounds: int, batch: int = 1) -> list[Timing]:
+    """Time the runners in turn on so many inputs, so that a busy moment of the machine hits all of them.
 
-    The input is standard normal; whole numbers are 0, which every embedding has.
-
-    measure/latency.py does the same for trials; rooms of one floor do not import each other.
+    The inputs are standard normal; whole numbers are 0, which every embedding has.
     """
-    inputs = np.random.default_rng(0).standard_normal((1, *input_shape), dtype=np.float32)
+    inputs = np.random.default_rng(0).standard_normal((batch, *input_shape), dtype=np.float32)
     whole = np.zeros_like(inputs, np.int64)
-    times: list[list[float]] = [[] for _ in runners]
-    for turn in range(-WARM_UP, rounds):
-        for k in range(len(runners)):
-            i = (turn + k) % len(runners)
-            given = whole if runners[i].kind.kind == "i" else inputs
-            start = time.perf_counter()
-            runners[i](given)
-            if turn >= 0:
-                times[i].append((time.perf_counter() - start) * 1e3)
-    quartiles = [np.percentile(row, (50, 25, 75)) for row in times]
-    return [Latency(float(q[0]), float(q[1]), float(q[2])) for q in quartiles]
+    given = [whole if runner.kind.kind == "i" else inputs for runner in runners]
+    return timings([partial(runner, x) for runner, x in zip(runners, given, strict=True)], rounds)
 
 
 def _line(error: Exception) -> str:

@@ -65,10 +65,13 @@ class Compression:
         trace: what is known of the original network.
         calibration: normalised inputs, shape (n, ...), or None where no operator needs data.
         targets: labels of the calibration inputs, shape (n, ...), or None where there are none.
+        scores: outputs are scores of classes, which softmax makes probabilities; else they are compared as they are.
         losses: terms of the repair loss; with none it is the task loss alone.
         teaching: who the terms compare with during the repair: ``original``, ``self``, ``assistant`` or ``compressed``.
         realized: what was really done, ``{layer or group: {setting or fact: value}}``.
         stale: the batch-norm statistics no longer belong to the weights (see recalibrate.py).
+        ranges: where the ranges of layer inputs come from: ``original`` (what the original network reads there, where
+            that is sound) or ``observed`` (the network as it is by now; so after a repair, which moves the weights).
         removed: by group, the channels that ``prune`` took out, as the original network counts them.
         memory: facts of the original network (``teacher``) that an operator computed once, under keys of its own: the
             same mapping travels through all trials of one evaluator. What lies in it depends on nothing but the
@@ -80,10 +83,12 @@ class Compression:
     trace: Trace
     calibration: Tensor | None
     targets: Tensor | None = None
+    scores: bool = True
     losses: tuple[LossTerm, ...] = ()
     teaching: str = "original"
     realized: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     stale: bool = False
+    ranges: str = "original"
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     memory: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 

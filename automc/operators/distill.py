@@ -17,7 +17,8 @@ def distill(state: Compression, settings: Settings) -> Compression:
     """Add terms to the repair's loss: of the logits where ``kd_alpha`` is above 0, of features unless ``none``.
 
     ``loss = (1 - kd_alpha) * task + kd_alpha * logits + kd_beta * features``. The repair makes the teacher that
-    ``kd_teacher`` says. Where this operator stands in the order, the repair takes place.
+    ``kd_teacher`` says. Where this operator stands in the order, the repair takes place. Outputs that are no scores of
+    classes have no softmax, so their distance is the plain one whatever ``kd_logits`` says.
 
     Settings: see OPERATORS, all of ``"*"``. Realized: the same, and ``kd_layers``, the modules compared, if any.
 
@@ -28,7 +29,9 @@ def distill(state: Compression, settings: Settings) -> Compression:
     facts: dict[str, Value] = dict(chosen)
     terms: list[LossTerm] = []
     if alpha := float(chosen["kd_alpha"]):
-        terms.append(LogitTerm(float(chosen["kd_temperature"]), alpha, str(chosen["kd_logits"])))
+        kind = str(chosen["kd_logits"]) if state.scores else "plain"
+        facts["kd_logits"] = kind
+        terms.append(LogitTerm(float(chosen["kd_temperature"]), alpha, kind))
     if (kind := str(chosen["kd_features"])) != "none":
         features = _features(state, kind)
         terms.append(FeatureTerm(kind, float(chosen["kd_beta"]), features))

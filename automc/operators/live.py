@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from automc.core.stored import Stored
 from automc.errors import CompressionError
@@ -56,6 +57,9 @@ class WeightQuantizer(nn.Module):
 
     def advance(self, weight: Tensor, progress: float) -> None:
         """Called before a step of the repair; ``progress`` in [0, 1) is the share of its steps that are done."""
+
+    def fold(self, factor: Tensor) -> None:
+        """From now on a batch norm multiplies row r of the weight by ``factor[r]``; for those that count it in."""
 
 
 class LiveWeight(nn.Module):
@@ -107,10 +111,14 @@ class LiveWeight(nn.Module):
         if self.quantizer is not None:
             self.quantizer.select(axis, take)
 
-    def advance(self, weight: Tensor, progress: float) -> None:
-        """See WeightQuantizer.advance."""
+    def regrow(self, weight: Tensor) -> None:
+        """Choose the mask anew, where there is a pattern."""
         if self.mask is not None and self.pattern is not None:
             self.mask = self.pattern(weight.detach().abs())
+
+    def advance(self, weight: Tensor, progress: float) -> None:
+        """See WeightQuantizer.advance."""
+        self.regrow(weight)
         if self.quantizer is not None:
             kept = weight.detach() if self.mask is None else torch.where(self.mask, weight.detach(), 0.0)
             self.quantizer.advance(kept, progress)
@@ -123,6 +131,7 @@ class LiveLayer(nn.Module):
         ways: by weight tensor: ``weight``, or ``weight_ih_l0`` and so on of a recurrent layer.
         weight_bits, activation_bits: 1 to 8, or 32 for untouched. input_quantizer: rounds the input, or None.
         frozen: the weights are used as they are (see ``freeze``).
+        norm: path of the batch norm that counts as part of the weights (see ``refold``), or "".
     """
 
     ways: nn.ModuleDict
@@ -130,6 +139,7 @@ class LiveLayer(nn.Module):
     activation_bits: int
     input_quantizer: nn.Module | None
     frozen: bool
+    norm: str
 
     def used(self, name: str) -> Tensor:
         """A tensor as the forward uses it."""
@@ -170,6 +180,11 @@ class LiveLayer(nn.Module):
         for name, way in self._ways():
             way.advance(getattr(self, name), progress)
 
+    def regrow(self) -> None:
+        """See LiveWeight.regrow."""
+        for name, way in self._ways():
+            way.regrow(getattr(self, name))
+
     def _ways(self) -> Iterator[tuple[str, LiveWeight]]:
         for name, way in self.ways.items():
             assert isinstance(way, LiveWeight)
@@ -188,6 +203,39 @@ def advance(model: nn.Module, progress: float) -> None:
     Args:
         progress: share of the steps that are done, in [0, 1).
     """
+    refold(model)
     for module in model.modules():
         if isinstance(module, LiveLayer):
             module.advance(progress)
+
+
+def refold(model: nn.Module) -> bool:
+    """Tell the weights that count a batch norm as part of them what it multiplies their rows by, as it is by now.
+
+    Returns:
+        Whether there are any.
+    """
+    folding = [module for module in model.modules() if isinstance(module, LiveLayer) and module.norm]
+    for layer in folding:
+        factor = row_factor(model, layer.norm)
+        for _, way in layer._ways():
+            if factor is not None and way.quantizer is not None:
+                way.quantizer.fold(factor)
+    return bool(folding)
+
+
+def row_factor(model: nn.Module, path: str) -> Tensor | None:
+    """What a batch norm multiplies each channel by, ``gamma / sqrt(variance + eps)``; None if it is gone by now."""
+    norm = model.get_submodule(path)
+    if not isinstance(norm, _BatchNorm) or norm.running_var is None:
+        return None
+    spread = torch.sqrt(norm.running_var.double() + norm.eps)
+    gamma = torch.ones_like(spread) if norm.weight is None else norm.weight.detach().double()
+    return (gamma / spread).float()
+
+
+def regrow(model: nn.Module) -> None:
+    """Choose the masks of all live layers anew for the weights as they are; those without a pattern stay."""
+    for module in model.modules():
+        if isinstance(module, LiveLayer):
+            module.regrow()

@@ -132,7 +132,7 @@ def live(layer: nn.Module) -> LiveLayer:
     layer.__class__ = kind if type(layer) is plain else _both(kind, type(layer))
     assert isinstance(layer, LiveLayer)
     layer.weight_bits = layer.activation_bits = UNTOUCHED
-    layer.input_quantizer, layer.frozen = None, False
+    layer.input_quantizer, layer.frozen, layer.norm = None, False, ""
     layer.ways = nn.ModuleDict({name: LiveWeight() for name in weight_names(layer)})
     layer.ways.train(layer.training)
     return layer

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from automc.core.layers import kept_channels
 from automc.core.policy import Value
 from automc.operators.base import Compression, Settings
 from automc.operators.criteria import scores
@@ -45,16 +46,13 @@ def prune(state: Compression, settings: Settings) -> Compression:
 def how_many(plan: Plan, ratio: float, multiple: int = 1) -> int:
     """How many of a group's channels go.
 
-    ``channels - floor(ratio * channels)`` should stay. That is rounded up (as AMC does, He et al. 2018) to a multiple
-    of ``multiple`` and of the group's cells, whose layers must lose equally many each: never more goes than asked, and
-    never all. A group with fewer channels than that stays whole.
+    What stays is rounded up (see ``core.layers.kept_channels``) to a multiple of ``multiple`` and of the group's cells,
+    whose layers must lose equally many each.
 
     Args:
         ratio: in [0, 1). multiple: at least 1.
     """
-    step = math.lcm(plan.multiple, multiple)
-    wanted = plan.channels - math.floor(ratio * plan.channels + 1e-9)  # so that 0.3 of 10 is 3
-    return plan.channels - min(math.ceil(wanted / step) * step, plan.channels)
+    return plan.channels - kept_channels(plan.channels, ratio, math.lcm(plan.multiple, multiple))
 
 
 def least(scores: Tensor, plan: Plan, count: int) -> list[int]:

@@ -14,7 +14,8 @@ from automc.operators.base import Compression, Settings
 from automc.operators.factorized import parts
 from automc.operators.live import LiveLayer, LiveWeight
 from automc.operators.live_kinds import live, shared_weights
-from automc.operators.sparsity.moments import input_moments
+from automc.operators.moments import input_moments
+from automc.operators.recalibrate import check_finite
 from automc.operators.sparsity.patterns import RowPattern, as_rows, from_rows, pattern_of
 from automc.operators.sparsity.second_order import obs
 
@@ -49,6 +50,8 @@ def sparsify(state: Compression, settings: Settings) -> Compression:
         job = next(job for job in jobs if job.path in wanted)
         raise CompressionError(f"sparsify({job.layer}).method: {job.method} needs calibration inputs; there are none")
     moments, state = input_moments(state, wanted)
+    for path, sums in moments.items():
+        check_finite(f"sparsify({path}).method", sums)
     done = [_Done.of(job, state.model, moments.get(job.path), shared) for job in jobs]
     facts = {
         name: _facts([each for each in done if each.layer == name], str(chosen["pattern"]), str(chosen["method"]))

@@ -30,8 +30,9 @@ class OptunaProposer:
     Objectives go to Optuna as losses (all minimised), constraints through its constraint interface.
     Ordered domains become integers, so that neighbours are neighbours. A fresh sampler is seeded for every
     trial number, and nothing but the told trials is carried from one proposal to the next, so a resumed
-    search asks what an uninterrupted one would have asked. Failed and stopped trials are not shown to the
-    sampler: their numbers do not compare.
+    search asks what an uninterrupted one would have asked. Failed trials and those
+    that a stopper ended are not shown to the sampler: their numbers do not compare. Those that were found hopeless
+    are: their costs are exact and the rest are unbiased estimates, still worse than the rival that beat them.
 
     Args:
         anchors: how many of a study's first proposals are points of the uniform grid, so that the sampler
@@ -82,7 +83,7 @@ class OptunaProposer:
                 self._study.add_trial(frozen)
 
     def _frozen(self, trial: Trial) -> FrozenTrial | None:
-        if trial.state is not TrialState.COMPLETE or trial.measurement is None:
+        if (trial.state is not TrialState.COMPLETE and not trial.hopeless) or trial.measurement is None:
             return None
         values = losses(self._objectives, trial.measurement.metrics)
         if not all(math.isfinite(value) for value in values):

@@ -62,7 +62,7 @@ def read_spec(study: str, text: str) -> StudySpec:
 def plain(measurement: Measurement | None) -> Measurement | None:
     """The measurement as it reads back from a store: floats, and plain data in ``realized``.
 
-    Seconds that are not finite become NaN.
+    Seconds that are not finite become NaN; the error of a metric that is not there is left out.
     """
     if measurement is None:
         return None
@@ -73,6 +73,8 @@ def plain(measurement: Measurement | None) -> Measurement | None:
         loads(dumps(measurement.realized)),
         measurement.artifact,
         seconds if math.isfinite(seconds) else math.nan,
+        {name: float(measurement.errors[name]) for name in metrics if name in measurement.errors},
+        int(measurement.samples),
     )
 
 

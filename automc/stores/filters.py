@@ -2,7 +2,8 @@
 
     top1 >= 0.95 and (size_ratio < 0.2 or not state in (failed, stopped)) and reason != "oom"
 
-Names are the metrics (METRICS), ``number``, ``rung``, ``seconds``, ``state`` and ``reason``. A comparison needs
+Names are the metrics (METRICS), ``METRIC_error`` for the standard error of one that has it, ``samples`` for the number
+of inputs of the task's metrics, ``number``, ``rung``, ``seconds``, ``state`` and ``reason``. A comparison needs
 at least one name; ``state`` and ``reason`` know ``==``, ``!=`` and ``in`` only. ``not`` binds before ``and``, and
 ``and`` before ``or``. A comparison with a metric that the trial lacks is false, whichever sign it has; NaN
 compares as in Python. The text is parsed into a tree, and ``matches`` here and ``compile`` in query.py give the
@@ -29,7 +30,15 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 }
 """The names whose values are words, and the words they take."""
 
-NAMES: tuple[str, ...] = ("number", "rung", "seconds", *WORDS, *(name for name in METRICS if name != "seconds"))
+ERRORS: Mapping[str, str] = {f"{name}_error": name for name, metric in METRICS.items() if metric.has_error}
+"""The names of standard errors, and whose they are."""
+
+NAMES: tuple[str, ...] = (
+    *("number", "rung", "seconds", *WORDS),
+    *(name for name in METRICS if name != "seconds"),
+    *ERRORS,
+    "samples",
+)
 """Every name a filter or a sort may use."""
 
 SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -116,9 +125,12 @@ def value_of(name: str, trial: Trial) -> Literal | None:
         return trial.state.value
     if name == "reason":
         return trial.reason
-    if trial.measurement is None:
+    found = trial.measurement
+    if found is None:
         return None
-    return trial.measurement.seconds if name == "seconds" else trial.measurement.metrics.get(name)
+    if name in ("seconds", "samples"):
+        return float(getattr(found, name))
+    return found.errors.get(ERRORS[name]) if name in ERRORS else found.metrics.get(name)
 
 
 def sort_keys(sort: Sequence[str]) -> list[tuple[str, bool]]:

@@ -39,6 +39,7 @@ class MemoryStore:
 
     def __init__(self, other: MemoryStore | None = None, clock: Callable[[], float] = time.time) -> None:
         self._studies: dict[str, _Study] = other._studies if other else {}
+        self._latencies: dict[str, dict[str, float]] = other._latencies if other else {}
         self._clock = clock
         self._token = uuid.uuid4().hex
         self._fences: dict[str, int] = {}
@@ -108,6 +109,15 @@ class MemoryStore:
         for name, descending in reversed(keys):
             found = _sorted(found, name, descending)
         return found[:limit]
+
+    # Latencies
+
+    def latencies(self, device: str) -> Mapping[str, float]:
+        return dict(sorted(self._latencies.get(device, {}).items()))
+
+    def keep_latencies(self, device: str, rows: Mapping[str, float], rounds: int = 1) -> None:
+        steps.check_latencies(device, rows, rounds)
+        self._latencies.setdefault(device, {}).update((key, float(value)) for key, value in rows.items())
 
     # Leases
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
 from automc.stores import tables as t
-from automc.stores.filters import SIGNS, Both, Compare, Either, Filter, Literal, Member, Name, Not
+from automc.stores.filters import ERRORS, SIGNS, Both, Compare, Either, Filter, Literal, Member, Name, Not
 
 Condition = ColumnElement[bool]
 Operand = ColumnElement[float] | ColumnElement[str]
@@ -23,15 +23,20 @@ class Columns:
 
     def value(self, name: str) -> Operand:
         """NULL where the trial lacks it or it is NaN; infinities compare as in Python."""
+        if name == "samples":
+            return sa.case((self.present(name), t.trial.c.samples))
         if name in t.trial.c:
             return t.trial.c[name]
-        metric = self._metric(name)
-        infinite = {"+inf": number(math.inf), "-inf": number(-math.inf)}
+        metric, infinite = self._metric(name), {"+inf": number(math.inf), "-inf": number(-math.inf)}
+        if name in ERRORS:
+            return sa.case(infinite, value=metric.c.error_kind, else_=metric.c.error)
         return sa.case(infinite, value=metric.c.kind, else_=metric.c.value)
 
     def present(self, name: str) -> Condition:
-        if name == "seconds":
+        if name in ("seconds", "samples"):
             return t.trial.c.realized.is_not(None)
+        if name in ERRORS:
+            return self._metric(name).c.error_kind.is_not(None)
         return sa.true() if name in t.trial.c else self._metric(name).c.name.is_not(None)
 
     def joined(self) -> sa.FromClause:
@@ -43,7 +48,8 @@ class Columns:
         return found
 
     def _metric(self, name: str) -> sa.FromClause:
-        return self._metrics.setdefault(name, t.metric.alias(f"m_{len(self._metrics)}"))
+        """The row of a metric, or of the one whose standard error this is."""
+        return self._metrics.setdefault(ERRORS.get(name, name), t.metric.alias(f"m_{len(self._metrics)}"))
 
 
 def number(value: float) -> ColumnElement[float]:

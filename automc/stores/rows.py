@@ -19,7 +19,7 @@ _MANY = 500
 
 COLUMNS = (
     *(t.trial.c[name] for name in ("number", "policy", "memo", "state", "rung", "reason", "message", "attempts")),
-    *(t.trial.c[name] for name in ("twin", "realized", "artifact", "seconds")),
+    *(t.trial.c[name] for name in ("twin", "realized", "artifact", "seconds", "samples")),
 )
 
 
@@ -38,7 +38,7 @@ def read_trials(connection: sa.Connection, study_id: int, statement: sa.Select[A
             memo=row.memo,
             state=TrialState(row.state),
             rung=row.rung,
-            measurement=_measurement(row, metrics.get(row.number, {})),
+            measurement=_measurement(row, *metrics.get(row.number, ({}, {}))),
             reason=row.reason,
             message=row.message,
             attempts=row.attempts,
@@ -77,6 +77,7 @@ def write_trial(connection: sa.Connection, study_id: int, trial: Trial) -> Trial
         "realized": None if found is None else dumps(found.realized),
         "artifact": None if found is None else found.artifact,
         "seconds": None if found is None else split(found.seconds)[0],
+        "samples": 0 if found is None else found.samples,
     }
     if trial.state is TrialState.RUNNING:
         values["started"] = now_text()
@@ -84,25 +85,35 @@ def write_trial(connection: sa.Connection, study_id: int, trial: Trial) -> Trial
         values["finished"] = now_text()
     mine = (t.trial.c.study_id == study_id, t.trial.c.number == trial.number)
     connection.execute(t.trial.update().where(*mine).values(values))
-    _write_metrics(connection, study_id, trial.number, {} if found is None else found.metrics)
+    _write_metrics(connection, study_id, trial.number, found)
     return replace(trial, measurement=found)
 
 
-def _write_metrics(connection: sa.Connection, study_id: int, number: int, metrics: Mapping[str, float]) -> None:
+def _write_metrics(connection: sa.Connection, study_id: int, number: int, found: Measurement | None) -> None:
     connection.execute(t.metric.delete().where(t.metric.c.study_id == study_id, t.metric.c.number == number))
-    if metrics:
-        pairs = [(name, *split(value)) for name, value in metrics.items()]
-        rows = [{"study_id": study_id, "number": number, "name": n, "value": v, "kind": k} for n, v, k in pairs]
+    rows = []
+    for name, metric in found.metrics.items() if found else ():
+        value, kind = split(metric)
+        error, error_kind = split(found.errors[name]) if found and name in found.errors else (None, None)
+        key = {"study_id": study_id, "number": number, "name": name}
+        rows.append({**key, "value": value, "kind": kind, "error": error, "error_kind": error_kind})
+    if rows:
         connection.execute(t.metric.insert(), rows)
 
 
-def _metrics(connection: sa.Connection, study_id: int, numbers: list[int]) -> dict[int, dict[str, float]]:
+def _metrics(
+    connection: sa.Connection, study_id: int, numbers: list[int]
+) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
+    """Of each trial its metrics and their standard errors, by name."""
     m = t.metric.c
     some = m.number.in_(numbers) if len(numbers) < _MANY else m.number.between(min(numbers), max(numbers))
-    statement = sa.select(m.number, m.name, m.value, m.kind).where(m.study_id == study_id, some)
-    found: dict[int, dict[str, float]] = {}
-    for number, name, value, kind in connection.execute(statement.order_by(m.number, m.name)):
-        found.setdefault(number, {})[name] = join(value, kind)
+    statement = sa.select(m.number, m.name, m.value, m.kind, m.error, m.error_kind).where(m.study_id == study_id, some)
+    found: dict[int, tuple[dict[str, float], dict[str, float]]] = {}
+    for number, name, value, kind, error, error_kind in connection.execute(statement.order_by(m.number, m.name)):
+        metrics, errors = found.setdefault(number, ({}, {}))
+        metrics[name] = join(value, kind)
+        if error_kind is not None:
+            errors[name] = join(error, error_kind)
     return found
 
 
@@ -117,8 +128,8 @@ def _policies(connection: sa.Connection, study_id: int, fingerprints: list[str])
     return {key: Policy.from_json(text) for key, text in connection.execute(statement) if key in wanted}
 
 
-def _measurement(row: Any, metrics: Mapping[str, float]) -> Measurement | None:
+def _measurement(row: Any, metrics: Mapping[str, float], errors: Mapping[str, float]) -> Measurement | None:
     if row.realized is None:
         return None
     seconds = float("nan") if row.seconds is None else row.seconds
-    return Measurement(metrics, loads(row.realized), row.artifact, seconds)
+    return Measurement(metrics, loads(row.realized), row.artifact, seconds, errors, row.samples)

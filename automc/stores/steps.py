@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from automc.core.rules import nearest
@@ -44,6 +45,15 @@ def check_step(study: str, stored: Standing, trial: Trial) -> None:
     for field in ("policy", "rung", "memo"):
         if getattr(new, field) != getattr(stored, field):
             raise IllegalTransition(f"{where}: a step never changes the {field}")
+
+
+def check_latencies(device: str, rows: Mapping[str, float], rounds: int) -> None:
+    """Raises StoreError for a time that is no finite number of milliseconds from 0 on, or for less than one round."""
+    if rounds < 1:
+        raise StoreError(f"latencies of {device!r}: rounds must be at least 1, not {rounds}")
+    for key, milliseconds in rows.items():
+        if not (math.isfinite(milliseconds) and milliseconds >= 0):
+            raise StoreError(f"latency of {key!r} on {device!r}: must be a finite time, at least 0, not {milliseconds}")
 
 
 def check_revision(stored: int, spec: StudySpec) -> None:

@@ -2,7 +2,8 @@
 
 Migrations build them (``migrations/versions``); a test holds the two together. Every name begins with
 ``automc_``, because the database may be shared with another tool. Times are UTC text in ISO 8601. A number
-that may be NaN or infinite is a pair: ``value`` (NULL unless finite) and ``kind`` (finite, nan, +inf, -inf).
+that may be NaN or infinite is a pair: ``value`` (NULL unless finite) and ``kind`` (finite, nan, +inf, -inf); a
+metric's standard error likewise, both NULL where it has none.
 
 People who write SQL find two views beside the tables: ``automc_trials`` (a row a trial, metrics as columns)
 and ``automc_trial_layers`` (a row for each study, trial, operator, layer, setting).
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision these tables describe."""
 
 VERSION_TABLE = "automc_version"
@@ -35,6 +36,13 @@ def _number_checks() -> tuple[sa.CheckConstraint, sa.CheckConstraint]:
     return (
         sa.CheckConstraint(kinds, name="kind"),
         sa.CheckConstraint("(kind = 'finite') = (value IS NOT NULL)", name="value"),
+    )
+
+
+def _error_checks() -> tuple[sa.CheckConstraint, sa.CheckConstraint]:
+    return (
+        sa.CheckConstraint("error_kind IN ('finite', 'nan', '+inf', '-inf')", name="error_kind"),
+        sa.CheckConstraint("(coalesce(error_kind, '') = 'finite') = (error IS NOT NULL)", name="error"),
     )
 
 
@@ -91,6 +99,7 @@ trial = sa.Table(
     sa.Column("created", sa.Text, nullable=False),
     sa.Column("started", sa.Text),
     sa.Column("finished", sa.Text),
+    sa.Column("samples", sa.Integer, nullable=False, server_default="0"),
     sa.CheckConstraint("state IN ('waiting', 'running', 'complete', 'stopped', 'failed')", name="state"),
     sa.Index("ix_automc_trial_state", "study_id", "state"),
     sa.Index("ix_automc_trial_policy", "policy"),
@@ -104,8 +113,11 @@ metric = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Double),
     sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("error", sa.Double),
+    sa.Column("error_kind", sa.Text),
     _of_trial(),
     *_number_checks(),
+    *_error_checks(),
     sqlite_with_rowid=False,
 )
 
@@ -120,6 +132,17 @@ point = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     _of_trial(),
     *_number_checks(),
+    sqlite_with_rowid=False,
+)
+
+layer_latency = sa.Table(
+    "automc_layer_latency",
+    metadata,
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("milliseconds", sa.Double, nullable=False),
+    sa.Column("rounds", sa.Integer, nullable=False),
+    sa.CheckConstraint("milliseconds >= 0", name="milliseconds"),
     sqlite_with_rowid=False,
 )
 

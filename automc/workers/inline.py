@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from automc.core.hopeless import Rival
 from automc.core.ports import Evaluator, Outcome, Watch, Worth
 from automc.core.trial import Trial
 from automc.workers.outcomes import judged
@@ -14,19 +15,19 @@ class InlineExecutor:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._next: tuple[Trial, Worth] | None = None
+        self._next: tuple[Trial, Worth, Sequence[Rival] | None] | None = None
 
     @property
     def free(self) -> int:
         return 0 if self._next else 1
 
-    def submit(self, trial: Trial, worth: Worth) -> None:
-        self._next = trial, worth
+    def submit(self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None = None) -> None:
+        self._next = trial, worth, rivals
 
     def gather(self, watch: Watch) -> Sequence[Outcome]:
         if self._next is None:
             return []
-        (trial, worth), self._next = self._next, None
+        (trial, worth, rivals), self._next = self._next, None
         trouble: list[Exception] = []
 
         def monitor(step: int, value: float) -> bool:
@@ -37,7 +38,7 @@ class InlineExecutor:
                 trouble.append(error)
             return not trouble and worth(step, value)
 
-        outcome = judged(self._evaluator, trial, monitor)
+        outcome = judged(self._evaluator, trial, monitor, rivals)
         if trouble:
             raise trouble[0]
         return [outcome]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Sequence
+from dataclasses import replace
 
+from automc.core.hopeless import Rival
 from automc.core.ports import Evaluator, Monitor, Outcome
 from automc.core.trial import Trial, TrialState
 from automc.errors import AutomcError, NotFinite
@@ -12,10 +15,11 @@ from automc.errors import AutomcError, NotFinite
 MESSAGE_CHARACTERS = 2000
 
 
-def judged(evaluator: Evaluator, trial: Trial, monitor: Monitor) -> Outcome:
+def judged(evaluator: Evaluator, trial: Trial, monitor: Monitor, rivals: Sequence[Rival] | None = None) -> Outcome:
     """Evaluate the trial; every exception but an interrupt becomes a FAILED outcome with its reason.
 
-    The trial is STOPPED when the monitor asked for its end.
+    The trial is STOPPED when the monitor asked for its end, or, with a reason, when the evaluator found it hopeless. A
+    trial that the monitor ended has no reason: it might have become better.
     """
     stopped = False
 
@@ -25,7 +29,7 @@ def judged(evaluator: Evaluator, trial: Trial, monitor: Monitor) -> Outcome:
         return not stopped
 
     try:
-        measurement = evaluator.evaluate(trial.policy, trial.rung, reporting)
+        measurement = evaluator.evaluate(trial.policy, trial.rung, reporting, rivals)
     except NotFinite as error:
         return failed(trial, "nan", str(error))
     except MemoryError as error:
@@ -35,8 +39,10 @@ def judged(evaluator: Evaluator, trial: Trial, monitor: Monitor) -> Outcome:
     except Exception as error:
         message = _told(error)
         return failed(trial, "oom" if _is_oom(error, message) else "error", message)
-    state = TrialState.STOPPED if stopped else TrialState.COMPLETE
-    return Outcome(trial.number, trial.attempts, state, measurement)
+    ended, measurement = measurement.ended, replace(measurement, ended=None)
+    state = TrialState.STOPPED if stopped or ended else TrialState.COMPLETE
+    reason, message = ("", "") if stopped or ended is None else (ended.reason, ended.message)
+    return Outcome(trial.number, trial.attempts, state, measurement, reason, message)
 
 
 def failed(trial: Trial, reason: str, message: str) -> Outcome:

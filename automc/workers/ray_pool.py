@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from automc.core.hopeless import Rival
 from automc.core.ports import Evaluator, Outcome, Watch, Worth
 from automc.core.study import Workers
 from automc.core.trial import Trial, TrialState
@@ -40,7 +41,7 @@ class _Worker:
     def ready(self) -> int:
         return os.getpid()
 
-    def evaluate(self, trial: Trial, worth: Worth) -> Outcome:
+    def evaluate(self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None) -> Outcome:
         """The verdict is passed here and not in the driver, whose answer would come some steps too late."""
         reports = self._reports = []
 
@@ -48,7 +49,7 @@ class _Worker:
             reports.append((step, value))
             return worth(step, value)
 
-        return judged(self._evaluator, trial, monitor)
+        return judged(self._evaluator, trial, monitor, rivals)
 
     def reports(self, seen: int) -> list[tuple[int, float]]:
         return self._reports[seen:]
@@ -101,9 +102,9 @@ class RayExecutor:
     def free(self) -> int:
         return len(self._idle) + len(self._starting)
 
-    def submit(self, trial: Trial, worth: Worth) -> None:
+    def submit(self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None = None) -> None:
         actor = self._idle.pop(0) if self._idle else self._started()
-        self._running[actor.evaluate.remote(trial, worth)] = _Run(trial, actor, time.monotonic())
+        self._running[actor.evaluate.remote(trial, worth, rivals)] = _Run(trial, actor, time.monotonic())
 
     def _start(self) -> None:
         actor = self._actor.remote(self._evaluator)

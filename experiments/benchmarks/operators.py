@@ -10,19 +10,16 @@ experiments/cifar10_resnet20 names.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
+from common import cifar, publish, table
 
-from automc.app.config import read_study
 from automc.core.layers import LayerTable
 from automc.core.policy import Policy, Site, Value
 from automc.core.study import ModelSpec
@@ -34,7 +31,6 @@ from automc.operators.base import Compression, compress
 from automc.operators.layers import trace
 
 HERE = Path(__file__).resolve().parent
-STUDY = HERE.parent / "cifar10_resnet20" / "study.yaml"
 ROUNDS = 5
 """Timed applications; the median is printed."""
 
@@ -154,12 +150,6 @@ def resnet56() -> str:
     )
 
 
-def machine() -> str:
-    """Where this ran."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("automc", "torch", "numpy"))
-    return f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}; one thread."
-
-
 def main(arguments: list[str]) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -167,19 +157,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="rows whose label contains this; nothing is written then")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    spec = read_study(STUDY, [f"data.settings.search_limit={given.inputs}", "space=everything"]).spec
-    evaluator = prepare(spec)
-    head = ["setting", "top1", "MACs", "params", "size_bytes", "first s", "apply s"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    print("\n".join(lines), flush=True)
+    # What the operators do by themselves: no refit of the layers that read pruned channels.
+    evaluator = prepare(cifar(f"data.settings.search_limit={given.inputs}", "evaluator.settings.reconstruct=none"))
+    found = []
     for row in rows():
         if given.only in row.label:
-            lines.append("| " + " | ".join(measured(evaluator, row)) + " |")
-            print(lines[-1], flush=True)
-    last = resnet56()
-    print(f"\n{last}\n{machine()}")
+            found.append(measured(evaluator, row))
+            print(*found[-1], sep="  ", flush=True)
     if not given.only:
-        (HERE / "operators.md").write_text("\n".join([*lines, "", last, "", machine(), ""]), encoding="utf-8")
+        head = ["setting", "top1", "MACs", "params", "size_bytes", "first s", "apply s"]
+        publish(HERE / "operators.md", table(head, found), resnet56())
     return 0
 
 

@@ -22,6 +22,7 @@ from automc.core.rules import Rule
 from automc.core.space import Choice, Real
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
 from automc.errors import SpecError
+from automc.evaluation.tasks import TASK_METRICS, TASKS
 from automc.operators import OPERATORS, ORDER
 
 SMALL = """\
@@ -429,12 +430,23 @@ def test_storage_is_a_url_or_a_path(storage: str, folder: Path) -> None:
     assert lined(SMALL + f"storage: {json.dumps(storage)}\n").storage == storage
 
 
-def test_every_metric_can_be_an_objective_and_a_constraint(folder: Path) -> None:
-    objectives = "{" + ", ".join(METRICS) + "}"
-    constraints = json.dumps([f"{metric} >= 0.0" for metric in METRICS])
-    spec = lined(SMALL.replace("{top1: maximize}", objectives) + f"constraints: {constraints}\n").spec
-    assert [objective.metric for objective in spec.objectives] == list(METRICS)
-    assert len(spec.constraints) == len(METRICS)
+@pytest.mark.parametrize("task", [*TASKS, "file.py:make"])
+def test_every_metric_of_a_task_can_be_an_objective_and_a_constraint(task: str, folder: Path) -> None:
+    (folder / "file.py").touch()
+    metrics = [m for m in METRICS if task not in TASKS or m not in TASK_METRICS or m in TASKS[task].metrics]
+    assert 0 < sum(m in TASK_METRICS for m in metrics) < len(metrics)
+    objectives = "{" + ", ".join(metrics) + "}"
+    constraints = json.dumps([f"{metric} >= 0.0" for metric in metrics])
+    more = f"task: {task}\nconstraints: {constraints}\n"
+    spec = lined(SMALL.replace("{top1: maximize}", objectives) + more).spec
+    assert spec.task == Part(task)
+    assert [objective.metric for objective in spec.objectives] == metrics
+    assert len(spec.constraints) == len(metrics)
+
+
+def test_what_may_be_negative_may_be_bounded_by_a_negative_number(folder: Path) -> None:
+    text = SMALL.replace("{top1: maximize}", "{r2: }") + 'task: regression\nconstraints: ["r2 >= -0.5"]\n'
+    assert lined(text).spec.constraints[0].bound == -0.5
 
 
 def test_reading_a_study_imports_no_torch(folder: Path) -> None:

@@ -26,6 +26,7 @@ from automc.core.rules import Rule
 from automc.core.space import Choice, Domain, Real
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
 from automc.errors import SpecError
+from automc.evaluation.tasks import TASK_METRICS, TASKS
 from automc.operators import OPERATORS, ORDER
 
 VALID: dict[str, Any] = {
@@ -254,6 +255,7 @@ def rules(draw: st.DrawFn) -> Rule:
 
 RULED_ORDERS = st.permutations(ORDER).map(tuple).filter(lambda order: not fault(order, OPERATORS))
 FREE = Rule("prune", {"prune_ratio": Real(0.0, 0.5)})
+TASK_PARTS = [Part("classification"), Part("segmentation", {"ignore_index": 9}), Part("regression")]
 
 
 def everywhere(operator: str) -> Rule:
@@ -264,7 +266,9 @@ def everywhere(operator: str) -> Rule:
 
 @st.composite
 def specs(draw: st.DrawFn) -> StudySpec:
-    metrics = draw(st.lists(st.sampled_from(sorted(METRICS)), min_size=1, max_size=4, unique=True))
+    task = draw(st.sampled_from(TASK_PARTS))
+    known = [name for name in METRICS if name not in TASK_METRICS or name in TASKS[task.name].metrics]
+    metrics = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
     steps = sorted(draw(st.lists(st.integers(0, 1000), max_size=2)))
     count = draw(st.integers(0, 9))
     limits = st.none() | st.floats(1e-3, 1e6)
@@ -285,6 +289,7 @@ def specs(draw: st.DrawFn) -> StudySpec:
         budget=Budget(draw(st.integers(1, 10**6)), draw(limits)),
         workers=Workers(count, draw(st.none() | st.just("10.0.0.1:6379")), max(count, 1) + 1, draw(limits)),
         seed=draw(st.integers(0, 2**32 - 1)),
+        task=task,
     )
 
 

@@ -106,7 +106,7 @@ def test_picks(study):
     [
         ("kne", SpecError, "did you mean 'knee'"),
         ("min:latency_ms", SpecError, "did not measure latency_ms"),
-        ("max:top2", SpecError, "did you mean 'top1'"),
+        ("max:top2", SpecError, "did you mean 'top5'"),
         ("top1 >= 2", UnknownTrial, "no member of the front"),
         ("topp1 >= 0.5", SpecError, "top1"),
     ],

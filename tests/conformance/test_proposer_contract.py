@@ -1,6 +1,7 @@
 """One suite over every proposer: legal proposals, seeded by number, rebuilt by telling, blind to what was not told."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -138,3 +139,22 @@ def test_what_others_measured_changes_what_is_proposed(name):
     informed.tell(history("random", 60))
     numbers = range(60, 70)
     assert [p.policy for p in informed.ask(numbers)] != [p.policy for p in ignorant.ask(numbers)]
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_a_hopeless_trial_teaches_what_it_measured(name):
+    """Its costs are exact and the rest are estimates: what it says of its policy counts like a complete one's."""
+    trials = history(name, 40)
+    hopeless = [
+        replace(t, state=TrialState.STOPPED, reason="dominated")
+        if t.number % 3 == 1 and t.state is TrialState.COMPLETE
+        else t
+        for t in trials
+    ]
+    assert any(t.hopeless for t in hopeless)
+    asked = []
+    for known in (trials, hopeless):
+        fresh = proposer(name)
+        fresh.tell(known)
+        asked.append(fresh.ask(range(40, 44)))
+    assert asked[0] == asked[1]

@@ -210,6 +210,8 @@ def test_a_measurement_reads_back_equal(shared: World, store: TrialDatabase, stu
         {"conv1": {"prune_ratio": 0.4375, "kept": [1, 2], "name": 'ä "quoted"', "exact": True}},
         "0" * 64,
         1.25,
+        {"top1": 0.004, "loss": math.inf},
+        1_000,
     )
     running = store.move(study, add(store, study).to(R))
     done = store.move(study, running.to(C, measurement=found))
@@ -227,6 +229,25 @@ def test_every_float_survives_as_a_metric_and_as_a_report(store: TrialDatabase, 
     measured = store.trials(study)[0].measurement
     assert measured is not None
     assert measured.metrics == {"loss": pytest.approx(value, nan_ok=True), "top1": 0.5}
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf, 0.0, 0.25])
+def test_every_float_survives_as_a_standard_error(store: TrialDatabase, study: str, error: float) -> None:
+    running = store.move(study, add(store, study).to(R))
+    measured = Measurement({"loss": 1.0, "top1": 0.5, "macs": 7.0}, errors={"loss": error, "top1": 0.1}, samples=25)
+    store.move(study, running.to(S, measurement=measured))
+    found = store.trials(study)[0].measurement
+    assert found is not None
+    assert found.errors == {"loss": pytest.approx(error, nan_ok=True), "top1": 0.1}
+    assert found.samples == 25
+
+
+def test_the_error_of_a_metric_that_is_not_there_is_left_out(store: TrialDatabase, study: str) -> None:
+    running = store.move(study, add(store, study).to(R))
+    store.move(study, running.to(C, measurement=Measurement({"top1": 0.5}, errors={"loss": 0.1}, samples=3)))
+    found = store.trials(study)[0].measurement
+    assert found is not None
+    assert (found.errors, found.samples) == ({}, 3)
 
 
 def test_what_is_no_measurement_is_none(store: TrialDatabase, study: str) -> None:
@@ -321,6 +342,34 @@ def test_reports_are_those_of_the_last_attempt_and_late_ones_are_dropped(store: 
     store.move(study, running.to(C, measurement=Measurement({})))
     store.note(study, 0, 9, 0.8)
     assert list(store.notes(study, 0)) == [(1, 0.7)]
+
+
+# Latencies of layers
+
+
+def test_latencies_are_kept_by_device_and_replaced_by_newer_ones(shared: World, store: TrialDatabase) -> None:
+    device = f"cpu-{uuid.uuid4().hex[:8]}"
+    assert store.latencies(device) == {}
+    store.keep_latencies(device, {"linear 8": 0.5, "conv 3x3 ä": 1.25}, rounds=50)
+    store.keep_latencies(f"{device} b", {"linear 8": 9.0})
+    store.keep_latencies(device, {"linear 8": 0.1 + 0.2, "add": 0.0})
+    found = shared.open().latencies(device)
+    assert list(found.items()) == [("add", 0.0), ("conv 3x3 ä", 1.25), ("linear 8", 0.1 + 0.2)]
+    assert shared.open().latencies(f"{device} b") == {"linear 8": 9.0}
+    store.keep_latencies(device, {})
+    assert len(store.latencies(device)) == 3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.5])
+def test_a_latency_that_is_no_time_is_refused_and_nothing_of_its_call_is_kept(
+    store: TrialDatabase, value: float
+) -> None:
+    device = f"cpu-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(StoreError, match=f"latency of 'b' on '{device}': must be a finite time, at least 0, not"):
+        store.keep_latencies(device, {"a": 1.0, "b": value})
+    with pytest.raises(StoreError, match="rounds must be at least 1, not 0"):
+        store.keep_latencies(device, {"a": 1.0}, rounds=0)
+    assert store.latencies(device) == {}
 
 
 # Leases
@@ -480,7 +529,9 @@ def asked(shared: World) -> tuple[TrialDatabase, str]:
     for _ in range(30):
         trial = store.move(study, add(store, study, draw.choice([0.1, 0.2]), draw.randrange(3)).to(R))
         names = draw.sample(["top1", "loss", "params", "seconds"], draw.randrange(5))
-        found = Measurement({n: draw.choice(values) for n in names}, seconds=draw.choice([0.5, 1.0]))
+        errors = {n: draw.choice(values) for n in names if n in ("top1", "loss") and draw.random() < 0.7}
+        metrics, samples = {n: draw.choice(values) for n in names}, draw.choice([0, 17])
+        found = Measurement(metrics, seconds=draw.choice([0.5, 1.0]), errors=errors, samples=samples)
         end = draw.choice([R, C, C, S, F])
         if end is F:
             store.move(study, trial.to(F, reason=draw.choice(["error", "nan", "oom"])))
@@ -490,7 +541,9 @@ def asked(shared: World) -> tuple[TrialDatabase, str]:
 
 
 def operands() -> st.SearchStrategy[tuple[str, str]]:
-    names = st.sampled_from(["top1", "loss", "params", "macs", "number", "rung", "seconds"])
+    names = st.sampled_from(
+        ["top1", "loss", "params", "macs", "number", "rung", "seconds", "top1_error", "loss_error", "samples"]
+    )
     numbers = st.sampled_from(["0", "0.5", "1", "2.5", "-1", "1e999", "17", "+.5"])
     return st.one_of(st.tuples(names, numbers), st.tuples(numbers, names), st.tuples(names, names))
 
@@ -514,7 +567,10 @@ def filters() -> st.SearchStrategy[str]:
 @given(
     where=filters(),
     sort=st.lists(
-        st.sampled_from(["top1", "-top1", "loss", "-loss", "seconds", "-state", "reason", "-rung"]), max_size=3
+        st.sampled_from(
+            ["top1", "-top1", "loss", "-loss", "seconds", "-state", "reason", "-rung", "-top1_error", "samples"]
+        ),
+        max_size=3,
     ),
     limit=st.none() | st.integers(0, 9),
 )
@@ -534,9 +590,12 @@ def test_a_query_is_what_python_makes_of_it(
 
 def values_of(trial: Trial) -> dict[str, object]:
     measured = trial.measurement
-    found: dict[str, object] = dict.fromkeys(METRICS)
+    found: dict[str, object] = dict.fromkeys([*METRICS, *(f"{name}_error" for name in METRICS), "samples"])
     found |= {"number": trial.number, "rung": trial.rung, "state": trial.state.value, "reason": trial.reason}
-    return found | (dict(measured.metrics, seconds=measured.seconds) if measured else {})
+    if measured is None:
+        return found
+    errors = {f"{name}_error": error for name, error in measured.errors.items()}
+    return found | errors | dict(measured.metrics, seconds=measured.seconds, samples=measured.samples)
 
 
 class Lacking:

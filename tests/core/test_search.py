@@ -6,14 +6,16 @@ from dataclasses import replace
 import pytest
 
 from automc.app.catalog import PROPOSERS, build
-from automc.core.metrics import Measurement, Objective, losses
+from automc.core.metrics import Constraint, Measurement, Objective, losses
 from automc.core.pareto import front
+from automc.core.policy import Policy, Site
 from automc.core.ports import Outcome, Proposal
 from automc.core.rules import Rule, resolve
+from automc.core.rungs import promotion
 from automc.core.search import Ending, Search
 from automc.core.space import Choice, Real
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
-from automc.core.trial import MAX_ATTEMPTS, TrialState
+from automc.core.trial import MAX_ATTEMPTS, Trial, TrialState
 from automc.evaluation.synthetic import prepare_synthetic
 from automc.operators import OPERATORS, ORDER
 from automc.stoppers import MedianStopper, NeverStopper
@@ -49,17 +51,17 @@ class Shuffled:
 
     def __init__(self, evaluator, slots: int, seed: int, lost: float = 0.0):
         self._evaluator, self._slots, self._draw, self._lost = evaluator, slots, random.Random(seed), lost
-        self.running, self.started, self._worth = [], [], {}
+        self.running, self.started, self._worth, self._rivals = [], [], {}, {}
 
     @property
     def free(self):
         return self._slots - len(self.running)
 
-    def submit(self, trial, worth):
+    def submit(self, trial, worth, rivals=None):
         assert self.free > 0
         assert trial.state is TrialState.RUNNING
         self.running.append(trial)
-        self._worth[trial.number] = worth
+        self._worth[trial.number], self._rivals[trial.number] = worth, rivals
         self.started.append(trial.number)
 
     def gather(self, watch):
@@ -74,7 +76,7 @@ class Shuffled:
             watch(trial.number, step, value)
             return self._worth[trial.number](step, value)
 
-        return [stale, judged(self._evaluator, trial, monitor)]
+        return [stale, judged(self._evaluator, trial, monitor, self._rivals[trial.number])]
 
     def close(self):
         self.running = []
@@ -196,7 +198,7 @@ def test_a_failed_policy_is_tried_by_the_next_that_asks_and_by_no_more(slots):
         def __init__(self, inner):
             self.calls, self.inner = 0, inner
 
-        def evaluate(self, policy, rung, monitor):
+        def evaluate(self, policy, rung, monitor, rivals=None):
             self.calls += 1
             if self.calls == 1:
                 raise RuntimeError("once")
@@ -330,3 +332,109 @@ def test_the_listener_hears_every_event_once():
         assert heard.count(("added", number)) == heard.count(("finished", number)) == 1
         assert heard.index(("added", number)) < heard.index(("finished", number))
     assert any(kind == "noted" for kind, _ in heard)
+
+
+SAMPLED = Part("synthetic", {"layers": 5, "inputs": 1000, "doubt": 0.01})
+
+
+@pytest.mark.parametrize("slots", [2, 4])
+def test_hopeless_trials_are_stopped_whatever_the_workers(slots):
+    """Rungs, promotions, twins and lost workers included: who is stopped depends on the numbers of the trials only."""
+    spec = study(evaluator=SAMPLED, proposer=Part("nsga2"), budget=Budget(70))
+    store, lost = fresh(spec), fresh(spec)
+    run(spec, store)
+    run(spec, lost, Shuffled(None, slots, seed=slots, lost=0.1))
+    assert told(lost) == told(store)
+    stopped = [t for t in store.trials("s") if t.hopeless]
+    assert len(stopped) >= 10
+    assert {t.reason for t in stopped} == {"dominated"}
+    assert all(0 < t.measurement.samples < 1000 for t in stopped)
+    again = fresh(spec)
+    for left in (7, 11, 20):
+        calls = iter(range(1000))
+        run(spec, again, halt=lambda calls=calls, left=left: next(calls) >= left)
+    run(spec, again)
+    assert told(again) == told(store)
+
+
+def test_a_hopeless_trial_is_dominated_by_the_one_it_names_and_the_front_stays():
+    """The same policies (random), measured in full and in part."""
+    spec = study(evaluator=SAMPLED, proposer=Part("random"), rungs=(Rung(0),), budget=Budget(150))
+    full = replace(spec, evaluator=Part("synthetic", {"layers": 5, "inputs": 1000}))
+    store, whole = fresh(spec), fresh(full)
+    run(spec, store)
+    run(full, whole)
+    parts, trials = store.trials("s"), whole.trials("s")
+    assert [t.policy for t in parts] == [t.policy for t in trials]
+    stopped = [t for t in parts if t.hopeless]
+    assert len(stopped) > 20
+    for trial in stopped:
+        winner = parts[int(trial.message.split()[1])]
+        assert winner.state is TrialState.COMPLETE
+        assert winner.number <= trial.number - spec.workers.window
+        assert winner.measurement.metrics["size_bytes"] <= trial.measurement.metrics["size_bytes"]
+        assert winner.measurement.metrics["top1"] > trials[trial.number].measurement.metrics["top1"]
+    assert [t.number for t in front(parts, spec.objectives, ())] == [
+        t.number for t in front(trials, spec.objectives, ())
+    ]
+
+
+def test_the_equal_of_a_hopeless_trial_is_answered_by_it():
+    """Two policies in turn, the better one first; the objective is top1 alone, so the other one is dominated."""
+    spec = study(evaluator=SAMPLED, rungs=(Rung(0),), budget=Budget(12), objectives=(Objective("top1"),))
+    spec = replace(spec, workers=Workers(window=1))
+    evaluator = prepare_synthetic(spec)
+    space = resolve(spec.rules, spec.order, evaluator.table, OPERATORS)
+
+    policies = [space.decode([u] * len(space)) for u in (0.0, 0.99)]
+    policies.sort(key=lambda p: -evaluator.evaluate(p, 0, lambda s, v: True).metrics["top1"])
+
+    class Two:
+        def ask(self, numbers):
+            return [Proposal(policies[n % 2]) for n in numbers]
+
+        def tell(self, trials):
+            pass
+
+    store, pool = fresh(spec), Shuffled(evaluator, 1, 0)
+    Search(spec, space, (Two(), NeverStopper()), pool, store).run()
+    trials = store.trials("s")
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.STOPPED] * 6
+    assert [t.twin for t in trials] == [None, None] + [0, 1] * 5
+    assert pool.started == [0, 1]
+    bad = trials[1::2]
+    assert {(t.reason, t.message, t.measurement.samples) for t in bad} == {
+        ("dominated", bad[0].message, bad[0].measurement.samples)
+    }
+
+
+def test_a_broken_constraint_is_final_on_the_last_rung_only():
+    limit = (Constraint.parse("top1 >= 0.8"),)
+    spec = study(evaluator=SAMPLED, constraints=limit, proposer=Part("random"), budget=Budget(80))
+    store = fresh(spec)
+    run(spec, store)
+    reasons = {(t.rung, t.reason) for t in store.trials("s") if t.hopeless}
+    assert (0, "infeasible") not in reasons
+    assert any(t.rung == 1 for t in store.trials("s")), "trials that break it are still promoted to be repaired"
+    single = replace(spec, rungs=(Rung(0),))
+    store = fresh(single)
+    run(single, store)
+    stopped = [t for t in store.trials("s") if t.reason == "infeasible"]
+    assert stopped
+    assert all(t.message.startswith("breaks top1 >= 0.8; top1 0.") for t in stopped)
+    evaluator = prepare_synthetic(replace(single, evaluator=Part("synthetic", {"layers": 5, "inputs": 1000})))
+    assert all(evaluator.evaluate(t.policy, 0, lambda s, v: True).metrics["top1"] < 0.8 for t in stopped)
+
+
+def test_promotions_count_hopeless_trials_as_finished():
+    def trial(number, state, top1, reason=""):
+        policy = Policy({Site("prune", "a", "prune_ratio"): number / 100})
+        found = Measurement({"top1": top1, "size_bytes": 1.0})
+        return Trial(number, policy, state=state, measurement=found, reason=reason)
+
+    done = [trial(n, TrialState.COMPLETE, 0.5 + n / 100) for n in range(2)]
+    hopeless = [trial(n, TrialState.STOPPED, 0.9, "dominated") for n in range(2, 4)]
+    by_stopper = [trial(n, TrialState.STOPPED, 0.9) for n in range(2, 4)]
+    aims = (Objective("top1"),), ()
+    assert promotion(done + hopeless, done + hopeless, (Rung(0), Rung(5, 0.25)), *aims).number == 1
+    assert promotion(done + by_stopper, done + by_stopper, (Rung(0), Rung(5, 0.25)), *aims) is None

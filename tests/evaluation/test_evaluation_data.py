@@ -13,13 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from automc.core.study import Part
+from automc.core.metrics import Objective
+from automc.core.study import ModelSpec, Part, StudySpec
 from automc.errors import DataError, SpecError
 from automc.evaluation.data import Data, load_data
 from automc.evaluation.entries import DATA
+from automc.evaluation.evaluator import prepare
 from automc.evaluation.readers.user import as_data
 from automc.evaluation.splits import SPLITS, Split
+
+SPEC = StudySpec("study", ModelSpec("given"), Part("given"), (), ("quantize",), (Objective("top1"),))
 
 
 def encoded(value: int, size: tuple[int, int] = (8, 8), form: str = "PNG", mode: str = "RGB") -> bytes:
@@ -328,8 +333,8 @@ def test_truncated_jpegs_name_their_row(tmp_path: Path) -> None:
 
 def test_labels_out_of_range(parquet: Path) -> None:
     data = load_data(Part("parquet", {"train": "train.parquet", "classes": 2}), parquet)
-    with pytest.raises(DataError, match=r"search split: labels must be 0..1, found 2"):
-        data.split("search")
+    with pytest.raises(DataError, match=r"data parquet, calibration split: labels must be 0..1, found 2"):
+        prepare(SPEC, model=nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), data=data)
 
 
 def test_pixels_that_are_not_finite(tmp_path: Path) -> None:
@@ -345,14 +350,14 @@ def test_pixels_that_are_not_finite(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x_train": np.zeros((4, 2))}, "needs arrays x_train and y_train"),
-        ({"inputs": np.zeros((4, 2)), "targets": np.zeros(4)}, "labels must be whole numbers of shape"),
+        ({"y_train": np.zeros(4, int)}, "needs arrays x_train and y_train"),
+        ({"x_train": np.zeros((4, 2)), "y_train": np.array(["cat"] * 4)}, "needs numeric inputs .* float64 and <U3"),
     ],
 )
 def test_npz_mistakes(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
-        load_data(Part("npz", {"path": str(tmp_path / "a.npz")}))
+        load_data(Part("npz", {"path": str(tmp_path / "a.npz")})).split("train")
 
 
 def test_inputs_and_labels_must_be_equally_many(tmp_path: Path) -> None:

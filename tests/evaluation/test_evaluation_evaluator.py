@@ -22,7 +22,7 @@ from automc.core.study import ModelSpec, Part, Rung, StudySpec
 from automc.errors import CompressionError, ModelError, NotFinite, SpecError
 from automc.evaluation.data import load_data
 from automc.evaluation.evaluator import NetworkEvaluator, prepare
-from automc.evaluation.task import Classification
+from automc.evaluation.tasks.classification import Classification
 from automc.export import packed
 
 SPEC = StudySpec(
@@ -222,10 +222,11 @@ def test_classification_metrics_on_four_inputs() -> None:
     outputs = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.0]])
     teacher = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     task = Classification()
-    found = task.summarise(task.judge(outputs, teacher, torch.tensor([0, 1, 1, 1])))
+    found = task.summarise(task.judge(outputs, task.answer(teacher), torch.tensor([0, 1, 1, 1])))
     losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(3)), math.log(2)]
     values = {name: each.value for name, each in found.items()}
-    assert values == pytest.approx({"top1": 0.5, "agreement": 0.75, "loss": sum(losses) / 4})
+    shares = {"top1": 0.5, "agreement": 0.75, "top1_worst_class": 1 / 3}
+    assert values == pytest.approx({**shares, "loss": sum(losses) / 4})
     assert found["top1"].error == pytest.approx(math.sqrt(0.5 * 0.5 / 4))
     assert {each.samples for each in found.values()} == {4}
 

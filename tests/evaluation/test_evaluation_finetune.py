@@ -17,10 +17,11 @@ from torch import nn
 from automc.core.study import Part
 from automc.errors import NotFinite, SpecError
 from automc.evaluation.augment import augmentation, flip, shift
+from automc.evaluation.batches import Batches
 from automc.evaluation.data import Data, load_data
 from automc.evaluation.finetune import Recipe, Repair
 from automc.evaluation.lesson import Lesson
-from automc.evaluation.task import Classification
+from automc.evaluation.tasks.classification import Classification
 
 
 @pytest.fixture
@@ -114,11 +115,9 @@ def test_the_rate_rises_to_its_peak_then_falls(steps: int, warmup: float) -> Non
     assert min(rates) > 0
 
 
-def test_every_epoch_shows_each_train_input_once(data: Data, teacher: nn.Module) -> None:
-    repair = Repair(data, Classification(), Recipe(batch_size=100, augment="none"))
-    torch.manual_seed(0)
-    batches = repair._batches()
-    rows = torch.cat([next(batches)[0] for _ in range(9)]).flatten(1).numpy()
+def test_every_epoch_shows_each_train_input_once(data: Data) -> None:
+    batches = Batches(data, Recipe(batch_size=100, augment="none"), 1000).shuffled(0)
+    rows = torch.cat([next(batches).inputs for _ in range(9)]).flatten(1).numpy()
     assert len(np.unique(rows, axis=0)) == 900
 
 
@@ -155,7 +154,7 @@ def test_auto_augments_by_the_shape_of_the_inputs(shape: tuple[int, ...], change
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Recipe(learning_rate=0.0), "learning_rate must be above 0, not 0.0"),
+        (lambda: Recipe(learning_rate=-0.1), "learning_rate must be above 0, or 0 for the optimizer's own, not -0.1"),
         (lambda: Recipe(batch_size=1), "batch_size must be at least 2"),
         (lambda: Recipe(warmup=1.0), r"warmup must be in \[0, 1\), not 1.0"),
         (lambda: augmentation("flips", (3, 32, 32)), "augment must be one of auto, none, shift, flip-shift"),

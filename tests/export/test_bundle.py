@@ -44,8 +44,15 @@ def test_the_manifest_says_what_the_files_are(made: Path) -> None:
     assert manifest["facts"]["versions"]["torch"] == torch.__version__
     assert (manifest["facts"]["study"], manifest["facts"]["trial"]) == ("digits", 7)
     assert manifest["input_shape"] == [1, 8, 8]
-    assert manifest["tolerance"] == {"top1": 0.005, "agreement": 0.005, "latency": 0.25}
-    assert tolerance(100) == {"top1": 0.02, "agreement": 0.02, "latency": 0.25}
+    shares = {"latency": 0.25, "outputs": 0.01}
+    assert manifest["tolerance"] == {"top1": 0.005, "agreement": 0.005, **shares}
+    assert manifest["task"] == {"name": "classification", "settings": {}}
+    assert tolerance({"top1": 0.5, "macs": 9.0}, 100) == {"top1": 0.02, **shares}
+    assert tolerance({"top1_worst_class": 0.5, "loss": 2.0}, 1000, 50) == {
+        "top1_worst_class": 0.04,
+        "loss": 0.02,
+        **shares,
+    }
 
 
 def test_policy_and_test_split_are_readable(made: Path) -> None:

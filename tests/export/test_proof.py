@@ -53,9 +53,10 @@ def test_the_proof_measures_what_torch_measured(made: Path) -> None:
     proof = verify(made)
     assert proof.passed
     assert proof.reasons == ()
-    assert proof.top1 == pytest.approx(promised()["top1"], abs=0.005)
-    assert proof.baseline_top1 == pytest.approx(baseline()["top1"], abs=1e-9)  # float: the same answers
-    assert proof.agreement == pytest.approx(promised()["agreement"], abs=0.005)
+    assert proof.scores["top1"] == pytest.approx(promised()["top1"], abs=0.005)
+    assert proof.baseline_scores["top1"] == pytest.approx(baseline()["top1"], abs=1e-9)  # float: the same answers
+    assert proof.scores["agreement"] == pytest.approx(promised()["agreement"], abs=0.005)
+    assert proof.difference is None
     assert proof.size_bytes == (made / "model.safetensors").stat().st_size
     assert proof.merged == ()
     assert proof.compared == 12  # 4 weights, 4 biases, 2 rounded inputs of two numbers
@@ -66,7 +67,7 @@ def test_the_proof_measures_what_torch_measured(made: Path) -> None:
 
 def test_a_fresh_process_gives_the_same_proof_without_torch(made: Path) -> None:
     here, fresh = verify(made), verify_fresh(made)
-    same = ("passed", "reasons", "top1", "baseline_top1", "agreement", "size_bytes", "baseline_bytes", "compared")
+    same = ("passed", "reasons", "scores", "baseline_scores", "size_bytes", "baseline_bytes", "compared")
     assert [getattr(here, name) for name in same] == [getattr(fresh, name) for name in same]
     assert type(fresh.size_bytes) is int
     assert Proof.from_data(json.loads(json.dumps(fresh.to_data()))) == fresh
@@ -239,7 +240,8 @@ def test_answers_are_those_of_torch_on_pixels_too(tmp_path: Path) -> None:
 
 def test_measured_metrics_carry_the_tables_names(made: Path) -> None:
     metrics = measure(made, Manifest.read(made), rounds=1).metrics()
-    assert set(metrics) == {"top1", "agreement", "latency_ms", "latency_ratio", "size_bytes", "size_ratio"}
+    scores = {"top1", "top5", "top1_worst_class", "loss", "agreement"}
+    assert set(metrics) == {*scores, "latency_ms", "latency_ratio", "size_bytes", "size_ratio"}
     assert math.isclose(metrics["size_ratio"], promised()["size_ratio"])
 
 

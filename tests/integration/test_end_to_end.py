@@ -60,7 +60,8 @@ def test_search_never_opens_the_test_split_and_export_proves_the_file(arrays, tm
         workers={"count": 0},
         storage=str(tmp_path / "objects.db"),
     )
-    assert [t.state.value for t in found.records()] == ["complete"] * 12
+    assert all(t.state.value == "complete" or t.hopeless for t in found.records())
+    assert len(found.records()) == 12
     assert {t.rung for t in found.records()} == {0, 1}
     pick = found.picked("max:top1")
     model = found.best("max:top1")
@@ -78,7 +79,7 @@ def test_search_never_opens_the_test_split_and_export_proves_the_file(arrays, tm
     with torch.inference_mode():
         answers = model(inputs.float() / 255.0 if inputs.dtype == torch.uint8 else inputs).argmax(1)
     # The exported file is that same model in another runtime: rounding steps may flip an image.
-    assert proof.top1 == pytest.approx(float((answers == targets).float().mean()), abs=2.5 / len(targets))
+    assert proof.scores["top1"] == pytest.approx(float((answers == targets).float().mean()), abs=2.5 / len(targets))
 
     with pytest.raises(SpecError, match="started with its model as a Python object: give it again"):
         automc.resume("objects", str(tmp_path / "objects.db")).evaluator  # noqa: B018

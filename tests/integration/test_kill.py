@@ -26,19 +26,33 @@ STUDY = {
         ]
     },
     "objectives": {"top1": "maximize", "size_bytes": "minimize"},
-    "evaluator": {"name": "synthetic", "settings": {"layers": 6, "sleep_s": 0.01, "fail": {"error": 0.1, "nan": 0.05}}},
+    "evaluator": {
+        "name": "synthetic",
+        "settings": {
+            "layers": 6,
+            "sleep_s": 0.02,
+            "fail": {"error": 0.1, "nan": 0.05},
+            "inputs": 1000,
+            "doubt": 0.01,
+        },
+    },
     "rungs": [{"steps": 0}, {"steps": 10, "share": 0.2}],
-    "budget": {"trials": 400},
+    "budget": {"trials": 160},
     "workers": {"count": 0},
 }
 
-DRIVER = """
-import sys
+NURSERY = """
+import os, sys
 from automc.app import runs
-import automc.proposers.optuna  # takes a second; the kills should meet the search and not its imports
-study = runs.resume("killed", sys.argv[1])
-print("up", flush=True)
-print(study.run().value)
+import automc.proposers.optuna, automc.evaluation.synthetic, automc.stores.sql, automc.workers.inline
+for line in sys.stdin:  # a driver for each line: the kills meet searches, and thirty of them import nothing anew
+    driver = os.fork()
+    if not driver:
+        study = runs.resume("killed", sys.argv[1])
+        print("up", os.getpid(), flush=True)
+        print(study.run().value, flush=True)
+        os._exit(0)
+    print("ended", os.waitpid(driver, 0)[1], flush=True)
 """
 
 KILLS = 30
@@ -62,28 +76,29 @@ def told(storage: str):
 
 @pytest.mark.slow
 def test_thirty_kills_lose_nothing_and_change_nothing(tmp_path):
-    """Each life of the driver starts Python and loads Optuna (1.5 s), hence slow."""
+    """Thirty lives of up to half a second, hence slow."""
     whole, killed = str(tmp_path / "whole.db"), str(tmp_path / "killed.db")
     assert runs.start(study_from({**STUDY, "storage": whole}, "test")).run() is Ending.DONE
     runs.start(study_from({**STUDY, "storage": killed}, "test")).close()
-    draw, kills, finished = random.Random(0), 0, 0
-    while True:
-        driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, killed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert driver.stdout.readline() == "up\n"
-        time.sleep(draw.uniform(0.0, 0.5) if kills < KILLS else 0)
-        if kills < KILLS:
-            os.kill(driver.pid, signal.SIGKILL)
-            kills += driver.wait() == -signal.SIGKILL
-            driver.communicate()
+    draw, finished = random.Random(0), 0
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY, killed], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as nursery:
+        for kill in range(KILLS + 1):
+            print(file=nursery.stdin, flush=True)
+            word, pid = nursery.stdout.readline().split()
+            assert word == "up"
+            if kill == KILLS:  # the last one lives
+                break
+            time.sleep(draw.uniform(0.0, 0.5))
+            os.kill(int(pid), signal.SIGKILL)
+            assert nursery.stdout.readline() == f"ended {signal.SIGKILL.value}\n"
             done = len(open_store(killed, create=False).trials("killed", [s for s in TrialState if s.finished]))
             assert done >= finished, "an acknowledged result is gone"
             finished = done
-            continue
-        out, err = driver.communicate(timeout=120)
-        assert out == "done\n", err
-        break
-    assert kills == KILLS
-    assert 20 < finished < 400, "the kills came too early or too late to prove anything"
+        assert nursery.stdout.readline() == "done\n"
+        assert nursery.stdout.readline() == "ended 0\n"
+        nursery.stdin.close()
+    assert 20 < finished < 160, "the kills came too early or too late to prove anything"
     assert told(killed) == told(whole)
+    assert any(reason == "dominated" for _, _, _, _, _, reason, _, _ in told(whole)), "nobody was stopped as hopeless"

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 from automc.core.policy import Policy, Site
 from automc.errors import CompressionError
-from automc.operators import ORDER, quantize
+from automc.operators import ORDER, fitting
 from automc.operators.base import Compression, compress
 from automc.operators.layers import trace
 from automc.operators.live import LiveLayer
@@ -167,7 +167,7 @@ def test_incremental_quantizers_are_wrapped_anew_and_memory_is_bounded(inputs, m
     kept = [made for made in state.memory.values() if isinstance(made, nn.Module)]
     assert not any(tensor.shape in weights for made in kept for tensor in made.state_dict().values())
     assert torch.equal(first.eval()(inputs), plain.model(inputs))
-    monkeypatch.setattr(quantize, "_KEPT", 0)
+    monkeypatch.setattr(fitting, "_KEPT", 0)
     wanted = {bits: compress(state, policy(bits, "incremental"), ORDER).model(inputs) for bits in (4, 3)}
     assert len(state.memory) == count
     monkeypatch.undo()

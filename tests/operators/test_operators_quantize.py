@@ -1,6 +1,7 @@
 """The operator: what it does to a network, in any order with others, and what combinations of settings mean."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import cloudpickle
@@ -67,8 +68,8 @@ def test_eight_bits_everywhere_change_little_and_two_bits_much():
     assert 5 * gaps[8] < gaps[4] < gaps[2]
 
 
-def test_ranges_are_those_of_the_pruned_recalibrated_network():
-    state = state_of("conv_bn_relu")
+def test_observed_ranges_are_those_of_the_pruned_recalibrated_network():
+    state = replace(state_of("conv_bn_relu"), ranges="observed")
     values = {Site("prune", "0.0", "prune_ratio"): 0.5, Site("quantize", "1.0", "activation_bits"): 8}
     after = compress(state, Policy(values), ("prune", "quantize"))
     pruned = compress(state, Policy({Site("prune", "0.0", "prune_ratio"): 0.5}), ("prune",))

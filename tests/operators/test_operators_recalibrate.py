@@ -86,3 +86,52 @@ def test_without_norms_nothing_runs():
     model.register_forward_pre_hook(lambda *_: pytest.fail("ran"))
     recalibrate(model, torch.randn(4, 3, 8, 8), batch_size=2)
     assert model.training
+
+
+def test_norms_before_the_first_change_keep_the_statistics_of_the_original():
+    original, _ = make("resnet_b")
+    inputs = torch.randn(32, 3, 8, 8)
+    model = copy.deepcopy(original)
+    last = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)][-3]
+    with torch.no_grad():
+        model.get_submodule(last).weight.mul_(0.5)
+    every = copy.deepcopy(model)
+    recalibrate(every, inputs)
+    recalibrate(model, inputs, original=original)
+    norms = [path for path, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    before = {path: original.get_submodule(path).running_var for path in norms}
+    kept = [path for path in norms if torch.equal(model.get_submodule(path).running_var, before[path])]
+    read = dict.fromkeys(norms, False)
+    _mark_changed(original, model, inputs, read)
+    assert [path for path in norms if not read[path]] == kept
+    assert 0 < len(kept) < len(norms)
+    assert not any(torch.equal(every.get_submodule(path).running_var, before[path]) for path in norms)
+
+
+def _mark_changed(original, model, inputs, read):
+    """Set for each norm whether it reads something else than in the original, with the statistics of that."""
+    seen = {}
+    model = copy.deepcopy(model)
+    model.load_state_dict({**model.state_dict(), **{k: v for k, v in original.state_dict().items() if "running" in k}})
+    for network, see in (
+        (original, seen.__setitem__),
+        (model, lambda p, x: read.update({p: not torch.equal(x, seen[p])})),
+    ):
+        hooks = [
+            network.get_submodule(path).register_forward_pre_hook(lambda m, a, p=path, s=see: s(p, a[0].clone()))
+            for path in read
+        ]
+        with torch.no_grad():
+            network(inputs)
+        for hook in hooks:
+            hook.remove()
+
+
+def test_an_unchanged_network_stays_as_it_is_and_is_put_back_into_its_mode():
+    original, _ = make("resnet_b")
+    model = copy.deepcopy(original).train()
+    recalibrate(model, torch.randn(8, 3, 8, 8), original=original)
+    assert model.training
+    assert all(module.training for module in model.modules())
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name

@@ -2,6 +2,7 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +86,14 @@ def test_few_bits_without_training(state, search, weights, inputs, loss):
     assert top1(after.model, search) > top1(state.model, search) - loss
 
 
-def test_pruning_and_eight_bits_cost_no_more_than_pruning(state, search):
-    """The input ranges are those of the pruned network after recalibration, so rounding adds next to nothing."""
+@pytest.mark.parametrize("ranges", ["observed", "original"])
+def test_pruning_and_eight_bits_cost_no_more_than_pruning(state, search, ranges):
+    """The input ranges are those of the pruned network after recalibration, or of the original's channels that stay:
+    rounding adds next to nothing."""
     pruned = compress(state, Policy(halves(state)), ORDER)
     recalibrate(pruned.model, state.calibration)
-    joint = compress(state, Policy({**halves(state), **bits(state, 8, 8)}), ORDER)
-    assert not joint.stale
+    joint = compress(replace(state, ranges=ranges), Policy({**halves(state), **bits(state, 8, 8)}), ORDER)
+    assert joint.stale is (ranges == "original")  # the pass that observes ranges recalibrates, too
+    if joint.stale:
+        recalibrate(joint.model, state.calibration)
     assert top1(joint.model, search) > top1(pruned.model, search) - 0.02

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from automc.operators.sparsity.moments import InputMoments
+from automc.operators.moments import InputMoments
 from automc.operators.sparsity.patterns import NOfM, Unstructured, as_rows, pattern_of
 from automc.operators.sparsity.second_order import obs
 

@@ -15,7 +15,8 @@ from automc.errors import SpecError
 from automc.stores.filters import matches, parse
 
 METRICS = {"top1": 0.95, "size_ratio": 0.2, "loss": math.nan, "params": 1000.0}
-DONE = Trial(7, Policy({}), state=TrialState.COMPLETE, rung=1, measurement=Measurement(METRICS, seconds=4.0))
+FOUND = Measurement(METRICS, seconds=4.0, errors={"top1": 0.01}, samples=475)
+DONE = Trial(7, Policy({}), state=TrialState.COMPLETE, rung=1, measurement=FOUND)
 FAILED = Trial(8, Policy({}), state=TrialState.FAILED, reason="oom")
 
 
@@ -39,6 +40,10 @@ FAILED = Trial(8, Policy({}), state=TrialState.FAILED, reason="oom")
         ("macs not in (0)", False, False),
         ("loss not in (0)", True, False),
         ("seconds > 3.5", True, False),
+        ("top1_error < 0.02 and samples == 475", True, False),
+        ("loss_error >= 0 or loss_error < 0", False, False),
+        ("samples >= 0", True, False),
+        ("reason == dominated", False, False),
         ("state == complete", True, False),
         ("state != 'complete'", False, True),
         ('state in (failed, "stopped")', False, True),

@@ -197,8 +197,8 @@ def test_a_newer_schema_is_refused_and_left_alone(store: SqlStore, path: Path) -
 
 def later_migrations(folder: Path, body: str) -> Path:
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    head = "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
-    (folder / "versions" / "r0002_next.py").write_text(head + "def upgrade() -> None:\n" + body)
+    head = "import sqlalchemy as sa\nfrom alembic import op\nrevision = '9998'\ndown_revision = '0002'\n"
+    (folder / "versions" / "r9998_next.py").write_text(head + "def upgrade() -> None:\n" + body)
     return folder
 
 
@@ -211,11 +211,11 @@ def test_an_older_schema_is_upgraded_after_a_backup(store: SqlStore, path: Path,
     migrations = later_migrations(path.parent / "later", ADD_COLUMN)
     engine = make_engine(parse_url(str(path)))
     for _ in range(2):
-        prepare(engine, False, "0002", migrations)
+        prepare(engine, False, "9998", migrations)
     engine.dispose()
-    assert sql(path, "SELECT version_num FROM automc_version") == [("0002",)]
+    assert sql(path, "SELECT version_num FROM automc_version") == [("9998",)]
     assert sql(path, "SELECT name, owner FROM automc_study") == [("s", None)]
-    backup = backup_path(path, "0001")
+    backup = backup_path(path, tables.HEAD)
     assert sorted(path.parent.iterdir()) == sorted([path, backup, migrations])
     kept = open_store(str(backup), create=False)
     assert kept.trials("s") == [trial]
@@ -227,7 +227,7 @@ def test_an_upgrade_that_fails_leaves_the_older_schema(store: SqlStore, path: Pa
     migrations = later_migrations(path.parent / "later", ADD_COLUMN + "    op.execute('SELECT * FROM missing')\n")
     engine = make_engine(parse_url(str(path)))
     with pytest.raises(sa.exc.OperationalError, match="no such table: missing"):
-        prepare(engine, True, "0002", migrations)
+        prepare(engine, True, "9998", migrations)
     engine.dispose()
     assert "owner" not in [row[1] for row in sql(path, "PRAGMA table_info(automc_study)")]
     assert len(open_store(str(path)).studies()) == 1
@@ -236,12 +236,12 @@ def test_an_upgrade_that_fails_leaves_the_older_schema(store: SqlStore, path: Pa
 def test_no_upgrade_without_a_backup(store: SqlStore, path: Path) -> None:
     store.close()
     migrations = later_migrations(path.parent / "later", ADD_COLUMN)
-    backup_path(path, "0001").mkdir()
+    backup_path(path, tables.HEAD).mkdir()
     engine = make_engine(parse_url(str(path)))
     with pytest.raises(StoreError, match=r"no upgrade, because its backup .* cannot be written"):
-        prepare(engine, True, "0002", migrations)
+        prepare(engine, True, "9998", migrations)
     engine.dispose()
-    assert sql(path, "SELECT version_num FROM automc_version") == [("0001",)]
+    assert sql(path, "SELECT version_num FROM automc_version") == [(tables.HEAD,)]
     assert not list(path.parent.glob("*.part"))
 
 

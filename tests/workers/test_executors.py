@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
-from automc.core.metrics import Measurement
+from automc.core.hopeless import Rival
+from automc.core.metrics import EarlyEnd, Measurement
 from automc.core.policy import Policy, Site
 from automc.core.study import Workers
 from automc.core.trial import Trial, TrialState
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 class Script:
     """An evaluator that does what the policy says."""
 
-    def evaluate(self, policy, rung, monitor):
+    def evaluate(self, policy, rung, monitor, rivals=None):
         what = policy[Site("script", "*", "do")]
         if what == "raise":
             raise KeyError("x" * 10_000)
@@ -44,6 +46,12 @@ class Script:
             os._exit(3)
         if what == "hang":
             time.sleep(600)
+        if what == "hopeless":
+            found = Measurement({"top1": 0.1, "rivals": float(len(rivals))}, samples=64)
+            return replace(found, ended=EarlyEnd("dominated", f"trial {rivals[0].number}"))
+        if what == "both":
+            monitor(1, 20.0)
+            return Measurement({"top1": 0.1}, ended=EarlyEnd("dominated", "trial 0"))
         if what == "report":
             for step in range(1, 400):
                 if not monitor(step, 1.0 / step):
@@ -136,6 +144,19 @@ def test_reports_reach_the_driver_and_a_no_ends_the_trial_at_that_report(executo
     assert outcome.state is TrialState.STOPPED
     assert outcome.measurement.metrics == {"top1": 0.5, "loss": 1.0 / 20}
     assert seen == [(7, step, 1.0 / step) for step in range(1, 21)]
+
+
+def test_a_hopeless_trial_is_stopped_with_its_reason_and_knows_its_rivals(executor):
+    executor.submit(running(4, "hopeless"), go_on, (Rival(2, {"top1": 0.9}), Rival(3, {"top1": 0.8})))
+    [outcome] = collect(executor, 1)
+    assert (outcome.state, outcome.reason, outcome.message) == (TrialState.STOPPED, "dominated", "trial 2")
+    assert outcome.measurement == Measurement({"top1": 0.1, "rivals": 2.0}, samples=64)
+
+
+def test_what_the_stopper_ended_has_no_reason(executor):
+    executor.submit(running(4, "both"), lambda step, value: False, ())
+    [outcome] = collect(executor, 1)
+    assert (outcome.state, outcome.reason, outcome.message) == (TrialState.STOPPED, "", "")
 
 
 def test_an_error_of_the_driver_is_not_the_trials():

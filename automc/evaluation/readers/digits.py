@@ -32,4 +32,4 @@ class DigitsReader:
 
 
 def open_digits(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, DigitsReader]:
-    return Facts(10, 16.0, (MEAN,), (STD,)), DigitsReader()
+    return Facts(10, 16.0, (MEAN,), (STD,), augment="shift"), DigitsReader()  # mirrored, a digit is none

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from automc.errors import DataError
 from automc.evaluation.factories import resolve_path
 from automc.evaluation.readers.images import decode, image_size, stack
-from automc.evaluation.splits import Facts, Split
+from automc.evaluation.splits import Facts, Split, unlabelled
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SEARCH_SHARE = 0.1
@@ -23,7 +23,8 @@ SEARCH_SHARE = 0.1
 class FolderReader:
     """Classes are the sorted names of the sub-folders of ``train``; its files come in one fixed shuffled order.
 
-    Without a folder ``search`` the last tenth of the shuffled train files is the search split.
+    Without a folder ``search`` the last tenth of the shuffled train files is the search split. Without sub-folders the
+    images have no labels.
     """
 
     path: Path
@@ -41,18 +42,25 @@ class FolderReader:
             raise DataError(f"{self.path}: no images left for the {split} split")
         names = [str(file) for file, _ in files]
         inputs = stack(len(files), lambda i: decode(files[i][0].read_bytes(), names[i], self.size), names)
+        if not self.classes:
+            return Split(inputs, unlabelled(len(inputs)))
         return Split(inputs, torch.tensor([label for _, label in files], dtype=torch.int64))
 
     def _files(self, folder: str) -> list[tuple[Path, int]]:
         found: list[tuple[Path, int]] = []
-        for label, name in enumerate(self.classes):
+        for label, name in enumerate(self.classes or ("",)):
             where = self.path / folder / name
-            files = sorted(f for f in where.rglob("*") if f.suffix.lower() in SUFFIXES) if where.is_dir() else []
+            files = sorted(images(where)) if where.is_dir() else []
             if not files:
                 raise DataError(f"{where}: needs at least one image ({', '.join(SUFFIXES)})")
             found += [(file, label) for file in files]
         # Shuffled, so that every prefix (calibration, search_limit) mixes the classes.
         return [found[i] for i in np.random.RandomState(0).permutation(len(found))]
+
+
+def images(folder: Path) -> Iterator[Path]:
+    """The image files below a folder."""
+    return (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
 def open_folder(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, FolderReader]:
@@ -66,6 +74,6 @@ def open_folder(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, 
     path = resolve_path(settings["path"], base)
     train = path / "train"
     classes = tuple(sorted(f.name for f in train.iterdir() if f.is_dir())) if train.is_dir() else ()
-    if not classes:
-        raise DataError(f"{train}: must be a folder with one sub-folder of images per class")
+    if not classes and not (train.is_dir() and any(images(train))):
+        raise DataError(f"{train}: must be a folder with one sub-folder of images per class, or of unlabelled images")
     return Facts(len(classes)), FolderReader(path, classes, image_size(settings.get("size")))

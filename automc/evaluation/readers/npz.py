@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from automc.errors import DataError, one_line
 from automc.evaluation.factories import resolve_path
-from automc.evaluation.splits import Facts, Split
+from automc.evaluation.splits import Facts, Split, classes_of
 
 PAIRS = (("inputs", "targets"), ("x", "y"), ("images", "labels"))
 SEARCH_SHARE = 0.1
@@ -26,7 +26,7 @@ class NpzReader:
     """Arrays ``x_train, y_train, x_test, y_test`` and, if present, ``x_search, y_search``; or one pair per file.
 
     A pair is ``inputs, targets`` (or ``x, y``, or ``images, labels``). Without a search array it is the last tenth
-    of train. uint8 inputs are pixels; floats are taken as they are.
+    of train. uint8 inputs are pixels; floats are taken as they are. Inputs without their targets are unlabelled.
     """
 
     path: Path
@@ -35,15 +35,14 @@ class NpzReader:
     def read(self, split: str, limit: int | None) -> Split:
         path = self.test if split == "test" and self.test else self.path
         x, y = pair(path, split, plain=split != "test" or self.test is not None)
+        inputs, labels = array(path, x), array(path, y) if y else None
+        cut = len(inputs) - max(int(SEARCH_SHARE * len(inputs)), 1)
+        rows = slice(None)
         if split == "search" and not x.endswith("_search"):
-            labels = array(path, y)
-            cut = len(labels) - max(int(SEARCH_SHARE * len(labels)), 1)
-            return as_split(array(path, x)[cut:][:limit], labels[cut:][:limit], str(path))
-        inputs, labels = array(path, x), array(path, y)
-        if split == "train" and not pair(path, "search")[0].endswith("_search"):
-            cut = len(labels) - max(int(SEARCH_SHARE * len(labels)), 1)
-            inputs, labels = inputs[:cut], labels[:cut]
-        return as_split(inputs[:limit], labels[:limit], str(path))
+            rows = slice(cut, None)
+        elif split == "train" and not pair(path, "search")[0].endswith("_search"):
+            rows = slice(None, cut)
+        return as_split(inputs[rows][:limit], None if labels is None else labels[rows][:limit], str(path))
 
 
 def open_npz(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, NpzReader]:
@@ -55,24 +54,21 @@ def open_npz(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, Npz
     if not settings.get("path"):
         raise DataError("data npz: needs the setting path: an .npz file")
     path = resolve_path(settings["path"], base)
-    labels = array(path, pair(path, "train")[1])
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
-        raise DataError(f"{path}: labels must be whole numbers of shape (n,), not {labels.dtype} {labels.shape}")
-    scale = 255.0 if array(path, pair(path, "train")[0]).dtype == np.uint8 else 1.0
+    x, y = pair(path, "train")
+    classes = classes_of(array(path, y)) if y else 0
+    scale = 255.0 if array(path, x).dtype == np.uint8 else 1.0
     test = resolve_path(settings["test"], base) if settings.get("test") else None
-    return Facts(int(labels.max()) + 1, scale), NpzReader(path, test)
+    return Facts(classes, scale), NpzReader(path, test)
 
 
 def pair(path: Path, split: str, plain: bool = True) -> tuple[str, str]:
-    """Names of the arrays that hold a split's inputs and labels; ``plain`` allows names without a split."""
+    """Names of the arrays that hold a split's inputs and labels, "" without; ``plain`` allows names without a split."""
     names = _names(path)
     wanted = [f"{{}}_{split}"] + (["{}_train"] if split == "search" else [])
-    for form in wanted:
-        if form.format("x") in names and form.format("y") in names:
-            return form.format("x"), form.format("y")
-    for x, y in PAIRS if plain else ():
-        if x in names and y in names:
-            return x, y
+    known = [(form.format("x"), form.format("y")) for form in wanted] + (list(PAIRS) if plain else [])
+    for x, y in known:
+        if x in names:
+            return x, y if y in names else ""
     other = ", or inputs and targets" if plain else ", or give test: a file of its own"
     raise DataError(f"{path}: needs arrays x_{split} and y_{split}{other} (it has: {', '.join(names)})")
 
@@ -97,14 +93,17 @@ def array(path: Path, name: str) -> NDArray[Any]:
 
 
 def as_split(inputs: Any, targets: Any, where: str) -> Split:
-    """Arrays or tensors as a split: inputs uint8, int64 (whole numbers of any other type) or float32, labels int64.
+    """Arrays or tensors as a split: inputs uint8, int64 (whole numbers of any other type) or float32, targets int64
+    or float32; None for no targets.
 
     Raises:
-        DataError: inputs that are no numbers, labels that are not whole.
+        DataError: inputs or targets that are no numbers.
     """
-    x, y = np.asarray(inputs), np.asarray(targets)
-    if x.dtype.kind not in "iufb" or y.dtype.kind not in "iu" or x.ndim < 2:
-        raise DataError(f"{where}: needs numeric inputs (n, ...) and whole labels (n,), not {x.dtype} and {y.dtype}")
+    x = np.asarray(inputs)
+    y = np.empty((len(x) if x.ndim else 0, 0), np.int64) if targets is None else np.asarray(targets)
+    if x.dtype.kind not in "iufb" or y.dtype.kind not in "iufb" or x.ndim < 2 or not y.ndim:
+        raise DataError(f"{where}: needs numeric inputs (n, ...) and targets (n, ...), not {x.dtype} and {y.dtype}")
     if x.dtype != np.uint8:
         x = x.astype(np.int64 if x.dtype.kind in "iu" else np.float32)
-    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64)))
+    y = y.astype(np.float32 if y.dtype.kind == "f" else np.int64)
+    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.ascontiguousarray(y)))

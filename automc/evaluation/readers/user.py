@@ -12,14 +12,17 @@ import torch
 from automc.errors import DataError
 from automc.evaluation.factories import call_factory, find_factory
 from automc.evaluation.readers.npz import as_split
-from automc.evaluation.splits import Data, Facts, Split
+from automc.evaluation.splits import Data, Facts, Split, classes_of
 
 NEEDED = ("train", "search", "test")
 
 
 @dataclass(frozen=True)
 class UserReader:
-    """``{split: (inputs, targets)}``; a value may be a function without arguments, called when the split is opened."""
+    """``{split: (inputs, targets)}``, or inputs alone; a value may be a function, called when the split is opened.
+
+    Targets that are None, and inputs alone, say that nothing is known of the inputs.
+    """
 
     name: str
     splits: Mapping[str, Any]
@@ -30,6 +33,8 @@ class UserReader:
             value = call_factory(f"{self.name}, {split} split", value, {}, DataError)
         if isinstance(value, Split):
             return value.head(limit)
+        if hasattr(value, "dtype"):
+            value = (value, None)
         if not isinstance(value, tuple | list) or len(value) != 2:
             raise DataError(f"{self.name}: split {split!r} must be (inputs, targets), not {type(value).__name__}")
         return as_split(value[0], value[1], f"{self.name}, {split} split").head(limit)
@@ -65,4 +70,4 @@ def _from_splits(name: str, splits: Any) -> tuple[Facts, UserReader]:
     train = reader.read("train", None)
     if not len(train):
         raise DataError(f"{name}: the train split is empty")
-    return Facts(int(train.targets.max()) + 1, 255.0 if train.inputs.dtype == torch.uint8 else 1.0), reader
+    return Facts(classes_of(train.targets), 255.0 if train.inputs.dtype == torch.uint8 else 1.0), reader

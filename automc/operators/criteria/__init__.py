@@ -15,6 +15,7 @@ from automc.operators.base import Compression
 from automc.operators.criteria.activations import apoz
 from automc.operators.criteria.channels import Criterion
 from automc.operators.criteria.gradients import fisher, taylor
+from automc.operators.criteria.least_squares import obs, wanda
 from automc.operators.criteria.peers import nni_fpgm, nni_l1, nni_l2, tp_fpgm, tp_magnitude
 from automc.operators.criteria.reconstruction import lasso, thinet
 from automc.operators.criteria.weights import at_random, bn_scale, fpgm, l1, l2
@@ -30,6 +31,8 @@ CRITERIA: Mapping[str, Criterion] = {
     "apoz": apoz,
     "thinet": thinet,
     "lasso": lasso,
+    "wanda": wanda,
+    "obs": obs,
     "random": at_random,
     "tp_magnitude": tp_magnitude,
     "tp_fpgm": tp_fpgm,
@@ -37,7 +40,7 @@ CRITERIA: Mapping[str, Criterion] = {
     "nni_l2": nni_l2,
     "nni_fpgm": nni_fpgm,
 }
-"""By name. Those of ``gradients``, ``activations`` and ``reconstruction`` need calibration inputs."""
+"""By name. Those of ``gradients``, ``activations``, ``reconstruction`` and ``least_squares`` need inputs."""
 
 
 def scores(state: Compression, plan: Plan, criterion: str) -> Tensor:

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from automc.errors import CompressionError
 from automc.operators.base import Compression
 from automc.operators.criteria.channels import parameters, per_channel, watch
 from automc.operators.groups.slicing import Cut, Plan
-from automc.operators.windows import unfolded, windows
+from automc.operators.windows import spread, unfolded, windows
 
 POSITIONS = 64
 """At most so many positions of an input count, drawn anew for every batch (ThiNet draws 10 an input)."""
@@ -140,25 +139,10 @@ def _patches(module: _ConvNd, x: Tensor, generator: torch.Generator) -> Tensor:
     """What the kernel sees at some positions of every input: shape (n * positions, in_channels, kernel size)."""
     if isinstance(module, _ConvTransposeNd):
         ones = (1,) * len(module.kernel_size)
-        x = unfolded(_spread(module, x), module.kernel_size, ones, module.dilation)
+        x = unfolded(spread(module, x), module.kernel_size, ones, module.dilation)
     else:
         x = windows(module, x)
     spatial = x.shape[2 : 2 + len(module.kernel_size)]
     chosen = _drawn(torch.arange(prod(spatial)), POSITIONS, generator)
     places: tuple[Any, ...] = (slice(None), slice(None), *torch.unravel_index(chosen, spatial))
     return x[places].transpose(1, 2).flatten(0, 1).flatten(2)
-
-
-def _spread(module: _ConvTransposeNd, x: Tensor) -> Tensor:
-    """The input of the ordinary convolution, with the kernel flipped, that a transposed one is: zeros put between."""
-    sizes = [(length - 1) * step + 1 for length, step in zip(x.shape[2:], module.stride, strict=True)]
-    wide = x.new_zeros(*x.shape[:2], *sizes)
-    places: tuple[Any, ...] = (..., *(slice(None, None, step) for step in module.stride))
-    wide[places] = x
-    margins: list[int] = []
-    for axis in reversed(range(len(sizes))):
-        padding = module.padding[axis]
-        assert isinstance(padding, int)  # a transposed convolution takes no padding in words
-        edge = module.dilation[axis] * (module.kernel_size[axis] - 1) - padding
-        margins += [edge, edge + module.output_padding[axis]]
-    return F.pad(wide, margins)

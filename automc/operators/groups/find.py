@@ -47,7 +47,7 @@ class Coupling:
         for name, plan in self.plans.items():
             readers = {cut.module for cut in plan.consumers}
             consumers = tuple(n for n in self.names if n in readers)
-            rows.append(Group(name, plan.channels, tuple(self.producers(plan)), consumers))
+            rows.append(Group(name, plan.channels, tuple(self.producers(plan)), consumers, plan.multiple))
         return sorted(rows, key=lambda row: self.names.index(row.name))
 
     def accept(self, plans: Mapping[str, Plan], refused: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,12 +15,17 @@ from automc.operators.factorized import like
 from automc.operators.low_rank.decompositions import Part
 from automc.operators.recalibrate import check_finite, entered, observe
 
+_KEY = "factorize responses"
+_KEPT = 2**27
+"""Bytes of the original network's sums that are kept for later trials."""
+
 
 def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, Tensor]:
     """By layer, the sum of z z^T over the answers z of this part of it to what the layer sees; float64.
 
     All in the network as it is by now. Where its batch-norm statistics are stale the same pass recalibrates them (see
-    ``quantize``); where it is still the original, the sums are the same in every trial and are remembered.
+    ``quantize``); where it is still the original, the sums are the same in every trial and are remembered, as far as
+    there is room.
 
     Args:
         parts: by layer name, from the layer's inputs to rows that each see them (see ``decompositions.response``).
@@ -38,18 +43,26 @@ def second_moments(state: Compression, parts: Mapping[str, Part]) -> dict[str, T
     if inputs is None or not len(inputs):
         raise CompressionError(f"factorize({next(iter(parts))}).data_aware needs calibration inputs; there are none")
     memory = state.memory if equal(model, state.teacher) else {}
-    places = {name: ("factorize", name, "moment", part.axes) for name, part in parts.items()}
-    wanted = {name: part for name, part in parts.items() if places[name] not in memory}
+    places = {name: (_KEY, name, part.axes) for name, part in parts.items()}
+    found = {name: memory[place] for name, place in places.items() if place in memory}
+    wanted = {name: part for name, part in parts.items() if name not in found}
     if wanted:
         with _observed(model, wanted) as sums:
-            observe(model, inputs, state.stale)
+            observe(model, inputs, state.stale, state.teacher)
         for name, moment in sums.items():
             check_finite(f"factorize({name}).data_aware", moment)
-        memory.update({places[name]: moment for name, moment in sums.items()})
-    for name, place in places.items():
-        if place not in memory:
+            found[name] = moment
+            if moment.nbytes + _held(memory) <= _KEPT:
+                memory[places[name]] = moment
+    for name in parts:
+        if name not in found:
             raise CompressionError(f"factorize({name}).data_aware: the layer does not run on the calibration inputs")
-    return {name: memory[place] for name, place in places.items()}
+    return found
+
+
+def _held(memory: Mapping[Hashable, Any]) -> int:
+    """Bytes of the sums that are remembered."""
+    return sum(value.nbytes for key, value in memory.items() if isinstance(key, tuple) and key[0] == _KEY)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from automc.core.space import Choice, OperatorInfo, Real, Setting
 
 _WEIGHTS = ("l1", "l2", "fpgm", "bn_scale")
-_DATA = ("taylor", "fisher", "apoz", "thinet", "lasso")
+_DATA = ("taylor", "fisher", "apoz", "thinet", "lasso", "wanda", "obs")
 _PEERS = ("tp_magnitude", "tp_fpgm", "nni_l1", "nni_l2", "nni_fpgm")
 
 PRUNE = OperatorInfo(
@@ -23,7 +23,7 @@ PRUNE = OperatorInfo(
             legal=Choice((*_WEIGHTS, *_DATA, "random", *_PEERS)),
             neutral="l1",
             doc="which channels go first: by their weights, by calibration inputs (taylor, fisher, apoz, thinet, "
-            "lasso), at random, or as Torch-Pruning (tp_) or NNI (nni_, an extra) say",
+            "lasso, wanda, obs), at random, or as Torch-Pruning (tp_) or NNI (nni_, an extra) say",
         ),
         "channel_multiple": Setting(
             legal=Choice((1, 2, 4, 8, 16, 32)),

@@ -44,6 +44,10 @@ class AffineQuantizer(ScaledQuantizer):
         row = high if isinstance(high, float) else high[:, None]
         self.register_buffer("clip", fitted_clip(rule, rows, kept, positive(self.extent(rows)), column, row))
 
+    @property
+    def mirrored(self) -> bool:
+        return self.zero is not None
+
     def bounds(self) -> tuple[Tensor | float, Tensor | float]:
         """The least and the greatest ``code - zero``: numbers, or one a row."""
         if self.zero is None:

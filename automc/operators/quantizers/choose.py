@@ -15,7 +15,7 @@ from automc.operators.quantizers.codebook import CodebookQuantizer
 from automc.operators.quantizers.fixed import BinaryQuantizer, DoReFaQuantizer, PowerOfTwoQuantizer, TernaryQuantizer
 from automc.operators.quantizers.incremental import IncrementalQuantizer
 from automc.operators.quantizers.inputs import InputQuantizer, LearnedClipInput, LearnedStepInput
-from automc.operators.quantizers.rows import ScaledQuantizer
+from automc.operators.quantizers.rows import ScaledQuantizer, along_rows
 
 AFFINE = ("symmetric", "asymmetric")
 _INPUTS: Mapping[str, type[InputQuantizer]] = {"lsq": LearnedStepInput, "pact": LearnedClipInput}
@@ -73,9 +73,17 @@ class Choice:
         """The other's settings that are not these."""
         return {name: getattr(other, name) for name in _TEXTS if getattr(self, name) != getattr(other, name)}
 
-    def weight_quantizer(self, weight: Tensor, mask: Tensor | None) -> WeightQuantizer:
-        """A new quantizer for a weight, shape (rows, ...), 0 where the mask is False."""
-        return self.wrapped(self._scaled(weight, mask), weight, mask)
+    def weight_quantizer(self, weight: Tensor, mask: Tensor | None, factor: Tensor | None = None) -> WeightQuantizer:
+        """A new quantizer for a weight, shape (rows, ...), 0 where the mask is False.
+
+        Args:
+            factor: what the batch norm behind the layer multiplies each row by, where that is to count as part of it.
+        """
+        made = self._scaled(weight if factor is None else weight * along_rows(factor, weight), mask)
+        if factor is not None:
+            made.factor = factor
+            made.fold(factor)
+        return self.wrapped(made, weight, mask)
 
     @property
     def inner(self) -> Choice:

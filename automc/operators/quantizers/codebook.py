@@ -43,6 +43,10 @@ class CodebookQuantizer(ScaledQuantizer):
         self.register_buffer("anchors", anchors)
         self.levels = nn.Parameter(anchors.clone())
 
+    @property
+    def mirrored(self) -> bool:
+        return True
+
     def codes(self, weight: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
         return nearest(self.anchors, weight / scale)
 
@@ -56,7 +60,7 @@ class CodebookQuantizer(ScaledQuantizer):
 
     def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:
         stored = super().stored(weight, mask)
-        scale = stored.scale if self.per_channel else None
+        scale = stored.scale if self.per_channel or self.factor is not None else None
         return replace(stored, scale=scale, levels=self.levels.detach().cpu().numpy().copy())
 
 

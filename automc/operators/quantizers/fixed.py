@@ -53,11 +53,12 @@ class TernaryQuantizer(ScaledQuantizer):
 
     def hold(self, weight: Tensor, mask: Tensor | None = None, learned: bool = False) -> None:
         super().hold(weight, mask, learned)
-        self.threshold = _ternary_threshold(self.rows(weight.detach()).abs(), None if mask is None else self.rows(mask))
+        rows = self.rows(self.folded(weight.detach()))
+        self.threshold = _ternary_threshold(rows.abs(), None if mask is None else self.rows(mask))
 
     def select(self, axis: int, take: Callable[[Tensor], Tensor]) -> None:
-        if self.threshold is not None:
-            super().select(axis, take)
+        self.per_row = ("threshold",) if self.per_channel and self.threshold is not None else ()
+        super().select(axis, take)
 
 
 def _ternary_threshold(sizes: Tensor, kept: Tensor | None) -> Tensor:
@@ -75,6 +76,10 @@ class LevelQuantizer(ScaledQuantizer):
     def __init__(self, bits: int, per_channel: bool, levels: Tensor) -> None:
         super().__init__(bits, per_channel)
         self.register_buffer("levels", levels)
+
+    @property
+    def mirrored(self) -> bool:
+        return True
 
     def codes(self, weight: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
         return nearest(self.levels, weight / positive(scale))

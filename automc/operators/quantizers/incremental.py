@@ -54,6 +54,9 @@ class IncrementalQuantizer(WeightQuantizer):
         self.values.view(-1)[chosen] = self._rounded(weight, None).flatten()[chosen]
         self.fixed.view(-1)[chosen] = True
 
+    def fold(self, factor: Tensor) -> None:
+        self.inner.fold(factor)
+
     def select(self, axis: int, take: Callable[[Tensor], Tensor]) -> None:
         self.fixed, self.values = take(self.fixed), take(self.values)
         self.inner.select(axis, take)

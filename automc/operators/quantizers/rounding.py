@@ -37,7 +37,7 @@ def round_adaptively(layer: LiveLayer, x: Tensor) -> None:
     grid = quantizer.inner if isinstance(quantizer, IncrementalQuantizer) else quantizer
     assert isinstance(grid, AffineQuantizer)
     kept = torch.ones_like(weight, dtype=torch.bool) if way.mask is None else way.mask
-    used = torch.where(kept, weight.detach(), 0.0)
+    used = grid.folded(torch.where(kept, weight.detach(), 0.0))
     scale = grid.scale(used, way.mask)
     step = along_rows(scale, weight)
     nearest = grid.codes(used, step)
@@ -48,9 +48,9 @@ def round_adaptively(layer: LiveLayer, x: Tensor) -> None:
     gram = second_moments(layer, layer.input_quantizer(x) if layer.input_quantizer is not None else x)
     flip = best_flips((nearest - exact).flatten(1), (other - nearest).flatten(1), free.flatten(1), gram)
     codes = torch.where(flip.view_as(weight), other, nearest)
-    weight.copy_(torch.where(kept, codes * step, weight))
+    weight.copy_(torch.where(kept, codes * grid.unfolded(step), weight))
     if grid.held is None:
-        grid.adopt(torch.where(kept, weight, 0.0), scale)
+        grid.adopt(grid.folded(torch.where(kept, weight, 0.0)), scale)
 
 
 def second_moments(layer: Any, x: Tensor) -> Tensor:

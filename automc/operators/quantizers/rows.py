@@ -42,17 +42,44 @@ class ScaledQuantizer(WeightQuantizer):
     A subclass says which scale, which codes and which number a code stands for; all tensors of one value a row have
     shape (rows,), or (1,) per tensor. Live scales follow the weights in repair; ``hold`` fixes them.
 
+    With one scale for the whole weight, the batch norm behind the layer may count as part of it: codes, scales and
+    tables are then those of the *folded* weight, row r times ``factor[r]``, and what is used is that divided by the
+    factor again. So the file, in which the norm is folded away, has one scale. ``live.refold`` keeps the factor that of
+    the norm. ``scale``, ``codes`` and ``live_scale`` take folded weights, all else the layer's.
+
     Attributes:
         per_channel: one scale a row. held: the scale once it is fixed or learned, else None.
+        factor: what the batch norm multiplies each row by, shape (rows,), or None.
     """
 
     held: Tensor | None
+    factor: Tensor | None
 
     def __init__(self, bits: int, per_channel: bool, per_row: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.bits, self.per_channel = bits, per_channel
         self.per_row = per_row if per_channel else ()
         self.register_buffer("held", None)
+        self.register_buffer("factor", None)
+
+    @property
+    def mirrored(self) -> bool:
+        """Its codes can stand for a row times a negative number only by a negative scale."""
+        return False
+
+    def fold(self, factor: Tensor) -> None:
+        if self.factor is not None:
+            self.factor = factor if self.mirrored else factor.abs()
+
+    def folded(self, weight: Tensor) -> Tensor:
+        """The weight as a file holds it, the batch norm taken in."""
+        return weight if self.factor is None else weight * along_rows(self.factor, weight)
+
+    def unfolded(self, scale: Tensor) -> Tensor:
+        """The layer's scale for a scale of the folded weight, either of shape (rows, ...); rows of 0 keep theirs."""
+        if self.factor is None:
+            return scale
+        return scale / along_rows(torch.where(self.factor == 0, 1.0, self.factor), scale)
 
     def live_scale(self, rows: Tensor, kept: Tensor | None) -> Tensor:
         """The scale that fits the weights as they are, shape (len(rows),)."""
@@ -76,10 +103,16 @@ class ScaledQuantizer(WeightQuantizer):
         return scale.expand(len(weight))
 
     def forward(self, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+        folded = self.folded(weight)
         with torch.no_grad():
-            scale = along_rows(self.scale(weight, mask), weight)
-            rounded = self.numbers(self.codes(weight, scale, mask)) * scale
-        return self.passed(rounded, weight, scale) if self.training else rounded
+            scale = along_rows(self.scale(folded, mask), weight)
+            numbers = self.numbers(self.codes(folded, scale, mask))
+            rounded = numbers * self.unfolded(scale)
+        if not self.training:
+            return rounded
+        if self.factor is None:
+            return self.passed(rounded, weight, scale)
+        return straight_through(rounded, self.unfolded(self.passed(numbers * scale, folded, scale)))
 
     def passed(self, rounded: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         """The rounded weight with its gradient: straight through."""
@@ -87,20 +120,23 @@ class ScaledQuantizer(WeightQuantizer):
 
     @torch.no_grad()
     def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:
-        scale = self.scale(weight, mask)
-        codes = self.codes(weight, along_rows(scale, weight), mask)
-        return Stored(self.bits, codes.to(torch.int16).cpu().numpy(), scale.cpu().numpy())
+        folded = self.folded(weight)
+        scale = self.scale(folded, mask)
+        codes = self.codes(folded, along_rows(scale, weight), mask)
+        return Stored(self.bits, codes.to(torch.int16).cpu().numpy(), self.unfolded(scale).cpu().numpy())
 
     @torch.no_grad()
     def hold(self, weight: Tensor, mask: Tensor | None = None, learned: bool = False) -> None:
         """Fix the scale at what it is for this weight; ``learned`` makes it a parameter."""
-        scale = self.scale(weight, mask)
+        scale = self.scale(self.folded(weight), mask)
         scale = (scale if self.per_channel else scale[:1]).clone()
         self._buffers.pop("held", None)
         self.held = nn.Parameter(scale) if learned else nn.Buffer(scale)
 
     def select(self, axis: int, take: Callable[[Tensor], Tensor]) -> None:
         super().select(axis, take)
+        if axis == 0 and self.factor is not None:
+            self.factor = take(self.factor)
         if axis == 0 and self.per_channel and self.held is not None:
             new = take(self.held.detach())
             self.held = nn.Parameter(new, self.held.requires_grad) if isinstance(self.held, nn.Parameter) else new

@@ -1,0 +1,207 @@
+"""What a policy costs, from the layer table alone: no network, no data, microseconds.
+
+Proposers keep their budgets with it. It counts what the layers of the table cost, each by its own formula below; what a
+network has beside them (norms, products of activations) stays as it is. MACs and BOPs of pruned, dropped and quantized
+networks are those of ``measure/cost.py``; bytes are near those of the exported file (see ``size_bytes``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from automc.core.layers import Group, Layer, LayerTable
+from automc.core.policy import Policy, Value
+
+UNTOUCHED = 32
+"""Bits of a weight or input that is left as it is."""
+
+COSTS = ("params", "macs", "bops", "size_bytes")
+"""The metrics predicted here; each also as a ratio to the original's."""
+
+_RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", "size_bytes": "size_ratio"}
+_ARRAY_BYTES, _NOTE_BYTES = 100, 230
+"""What the header of a packed file says of an array, and of a compressed weight, about."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a policy leaves of a layer.
+
+    Attributes:
+        outputs, inputs: shares of its channels, in [0, 1]; 0 where its block is dropped.
+        rank: parameters and MACs of its factorized form over those of the whole one. parts: how many layers it has.
+        weights: share of the weights that are not masked. groups_of: 4 where the mask is of the form N:M, else 1.
+        weight_bits, activation_bits: 1 to 8, or 32.
+    """
+
+    outputs: float = 1.0
+    inputs: float = 1.0
+    rank: float = 1.0
+    parts: int = 1
+    weights: float = 1.0
+    groups_of: int = 1
+    weight_bits: int = UNTOUCHED
+    activation_bits: int = UNTOUCHED
+
+    @property
+    def share(self) -> float:
+        """Of the layer's MACs and weights."""
+        return self.outputs * self.inputs * self.rank
+
+
+class Analytic:
+    """Costs of policies of one network."""
+
+    def __init__(self, table: LayerTable) -> None:
+        self._table = table
+        self._groups = {group.name: group for group in table.groups}
+        self._block = {name: block.name for block in table.blocks for name in block.layers}
+        self._fed = {layer.name: [g for g in table.groups if layer.name in g.consumers] for layer in table.layers}
+        self._made = {name: group.name for group in table.groups for name in group.producers}
+        self.original = self._sums({layer.name: Kept() for layer in table.layers})
+
+    def costs(self, policy: Policy) -> dict[str, float]:
+        """COSTS and their ratios."""
+        found = self._sums(self.kept(policy))
+        return found | {_RATIOS[name]: found[name] / max(self.original[name], 1.0) for name in COSTS}
+
+    def kept(self, policy: Policy) -> dict[str, Kept]:
+        """By layer, what the policy leaves of it."""
+        dropped = {name for name, of in policy.settings("drop").items() if of.get("dropped")}
+        pruned = {name: self._share(name, of) for name, of in policy.settings("prune").items() if name in self._groups}
+        layerwise = {name: policy.settings(name) for name in ("factorize", "sparsify", "quantize")}
+        return {
+            layer.name: self._layer(layer, pruned, {op: of.get(layer.name, {}) for op, of in layerwise.items()})
+            if self._block.get(layer.name) not in dropped
+            else Kept(outputs=0.0)
+            for layer in self._table.layers
+        }
+
+    def _share(self, name: str, settings: Mapping[str, Value]) -> float:
+        group = self._groups[name]
+        ratio, multiple = float(settings.get("prune_ratio", 0.0)), int(settings.get("channel_multiple", 1))
+        return group.kept(ratio, multiple) / group.channels
+
+    def _layer(self, layer: Layer, pruned: Mapping[str, float], of: Mapping[str, Mapping[str, Value]]) -> Kept:
+        outputs = pruned.get(self._made.get(layer.name, ""), 1.0)
+        inputs = 1.0 if layer.kind == "depthwise" else _inputs(layer, self._fed[layer.name], pruned)
+        sparse = of["sparsify"]
+        weights, groups_of = 1.0, 1
+        if float(sparse.get("sparsity", 0.0)) > 0:
+            pattern = str(sparse.get("pattern", "unstructured"))
+            kept, colon, of_each = pattern.partition(":")
+            weights = int(kept) / int(of_each) if colon else 1 - float(sparse["sparsity"])
+            groups_of = int(of_each) if colon else 1
+        bits = of["quantize"]
+        return Kept(
+            outputs,
+            inputs,
+            *_rank(layer, outputs, inputs, of["factorize"]),
+            weights,
+            groups_of,
+            int(bits.get("weight_bits", UNTOUCHED)),
+            int(bits.get("activation_bits", UNTOUCHED)),
+        )
+
+    def _sums(self, kept: Mapping[str, Kept]) -> dict[str, float]:
+        found = dict.fromkeys(COSTS, 0.0)
+        for layer in self._table.layers:
+            own = kept[layer.name]
+            if not own.outputs:
+                continue
+            macs, weights = layer.macs * own.share, layer_weights(layer) * own.share
+            found["macs"] += macs
+            found["bops"] += macs * own.weight_bits * own.activation_bits
+            found["params"] += weights + (layer.params - layer_weights(layer)) * own.outputs
+            found["size_bytes"] += size_bytes(layer, own)
+        return found
+
+
+def layer_weights(layer: Layer) -> int:
+    """Parameters of a layer without its bias."""
+    return layer.params - layer.out_channels * _biased(layer)
+
+
+def _biased(layer: Layer) -> bool:
+    """Whether the parameters beyond the products are one bias an output."""
+    size = math.prod(layer.kernel)
+    inputs = 1 if layer.kind == "depthwise" else layer.in_channels
+    return layer.params == layer.out_channels * inputs * size + layer.out_channels
+
+
+def size_bytes(layer: Layer, kept: Kept) -> float:
+    """About the bytes that a layer takes in the exported file: codes, steps, mask, a bias an output, and its headers.
+
+    Norms are folded into the layers before them, so every output has a bias. Masks cost what the cheapest of the
+    file's encodings takes about: a bit a weight, N:M its binomial, or the entropy of the positions and a little.
+    """
+    weights = layer_weights(layer) * kept.share
+    outputs = layer.out_channels * kept.outputs
+    quantized, masked = kept.weight_bits < UNTOUCHED, kept.weights < 1
+    stored = weights * (kept.weights * kept.weight_bits + _mask_bits(kept)) / 8
+    header = _ARRAY_BYTES * (1 + quantized + masked) + _NOTE_BYTES * (quantized or masked)
+    steps = 4 * outputs * quantized
+    return stored + kept.parts * (steps + header) + 4 * outputs + _ARRAY_BYTES
+
+
+def _mask_bits(kept: Kept) -> float:
+    """Of the mask, a weight."""
+    share = kept.weights
+    if not 0 < share < 1:
+        return 0.0
+    if kept.groups_of > 1:
+        return math.ceil(math.log2(math.comb(kept.groups_of, round(share * kept.groups_of)))) / kept.groups_of
+    entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+    return min(1.0, 1.03 * entropy)
+
+
+def _inputs(layer: Layer, fed: list[Group], pruned: Mapping[str, float]) -> float:
+    """The share of a layer's inputs that stays: behind a concatenation they belong to several groups, behind a
+    flatten each channel has several."""
+    if not fed:
+        return 1.0
+    total = sum(group.channels for group in fed)
+    left = sum(group.channels * pruned.get(group.name, 1.0) for group in fed)
+    if total > layer.in_channels:  # heads or hidden units that the layer counts in another way
+        return left / total
+    each = 1 if len(fed) > 1 else layer.in_channels // total
+    return 1 - each * (total - left) / layer.in_channels
+
+
+def _rank(layer: Layer, outputs: float, inputs: float, settings: Mapping[str, Value]) -> tuple[float, int]:
+    """Parameters of the product over those of the kernel, and how many factors it has; 1 and 1 where it would not be
+    smaller (see operators/factorize).
+    """
+    ratio = float(settings.get("rank_ratio", 1.0))
+    if (
+        ratio >= 1
+        or layer.kind not in ("conv", "linear")
+        or layer.params != layer.out_channels * (layer.in_channels * math.prod(layer.kernel) + _biased(layer))
+    ):
+        return 1.0, 1
+    outs, ins = round(layer.out_channels * outputs), round(layer.in_channels * inputs)
+    method = str(settings.get("method", "auto"))
+    share = _factors(outs, ins, layer.kernel, ratio, method) / (outs * ins * math.prod(layer.kernel))
+    return (share, 3 if method in ("tucker2", "cp") else 2) if share < 1 else (1.0, 1)
+
+
+def _factors(outs: int, ins: int, kernel: tuple[int, ...], ratio: float, method: str) -> float:
+    """Parameters of the factors at a share of the full rank."""
+    size = math.prod(kernel)
+    form = "spatial" if method == "auto" else method
+    if size == 1 or form == "svd" or (form == "spatial" and math.prod(kernel[1:]) == 1):
+        rank = _floor(ratio * min(outs, ins * size))
+        return rank * (outs + ins * size)
+    if form == "spatial":
+        rank = _floor(ratio * min(ins * kernel[0], outs * math.prod(kernel[1:])))
+        return rank * (ins * kernel[0] + outs * math.prod(kernel[1:]))
+    rank, rank_in = _floor(ratio * min(outs, ins * size)), _floor(ratio * min(ins, outs * size))
+    if form == "cp":
+        return rank * (outs + ins + sum(kernel))
+    return outs * rank + rank * rank_in * size + rank_in * ins
+
+
+def _floor(rank: float) -> int:
+    return max(math.floor(rank + 1e-9), 1)

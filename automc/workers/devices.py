@@ -1,0 +1,67 @@
+"""Devices that measure: Ray nodes which say of themselves that they are one.
+
+``ray start --address=HEAD --resources '{"device:pi4": 1}'`` makes a node the device ``pi4``. A measurement is a task
+that takes the whole resource, so there is one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from automc.core.rules import nearest
+from automc.errors import AutomcError, WorkerError, one_line
+
+PREFIX = "device:"
+
+
+def on_device(device: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``function(*arguments)`` returns on the node that declares the device.
+
+    The function is sent as its name: the node has automc installed.
+
+    Raises:
+        WorkerError: no Ray is running, or no node of it declares the device. AutomcError: what the function raises.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    name = f"{PREFIX}{device}"
+    if not ray.is_initialized():
+        _join(ray, name)
+    declared = sorted({key for node in ray.nodes() if node["Alive"] for key in node["Resources"] if _is_device(key)})
+    if name not in declared:
+        known = ", ".join(key.removeprefix(PREFIX) for key in declared) or "none"
+        raise WorkerError(
+            f"device {device!r}: no node of the Ray cluster declares it{nearest(name, declared)} (declared: {known}); "
+            f"""start one with: ray start --address=HEAD --resources '{{"{name}": 1}}'"""
+        )
+    task = ray.remote(num_cpus=0, resources={name: 1}, max_retries=0)(_run)
+    try:
+        return ray.get(task.remote(function, arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, AutomcError):
+            raise error.cause from None
+        raise WorkerError(f"device {device!r}: {one_line(error.cause)}") from error
+    except ray.exceptions.RayError as error:
+        raise WorkerError(f"device {device!r}: {one_line(error)}") from error
+
+
+def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*arguments)
+
+
+def _is_device(key: str) -> bool:
+    return key.startswith(PREFIX)
+
+
+def _join(ray: Any, name: str) -> None:
+    """Join the running cluster, as RAY_ADDRESS or this machine's Ray says."""
+    try:
+        ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise WorkerError(
+            f"device {name.removeprefix(PREFIX)!r}: no Ray cluster to ask ({one_line(error)}); set workers.address, "
+            "or RAY_ADDRESS"
+        ) from error
