@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from automc.core.hopeless import Contest, Doubt, Rival
+from automc.core.hopeless import Doubt, Rival
 from automc.core.layers import LayerTable
-from automc.core.metrics import METRICS, Constraint, Estimate, Measurement, Objective
+from automc.core.metrics import METRICS, Estimate, Measurement
 from automc.core.policy import Policy
 from automc.core.ports import Monitor
-from automc.core.rules import Rule
-from automc.core.study import Rung, StudySpec
+from automc.core.study import StudySpec
 from automc.errors import DataError, ModelError, NotFinite, one_line
 from automc.evaluation.answers import BATCH, Answers
 from automc.evaluation.building import Builder
@@ -31,6 +30,7 @@ from automc.evaluation.device import Device
 from automc.evaluation.factories import ship_user_modules
 from automc.evaluation.finetune import Repair
 from automc.evaluation.inference import fast, laid_out
+from automc.evaluation.plan import Plan
 from automc.evaluation.prefix import Caching, Prefix
 from automc.evaluation.recipe import Recipe
 from automc.evaluation.restoring import Restoring
@@ -45,7 +45,7 @@ from automc.export import packed
 from automc.export.bake import Baked, fold
 from automc.export.outputs import named_outputs
 from automc.measure.cost import costs_of, layer_macs
-from automc.measure.energy import Energy, Profile, energy_of, load_profile
+from automc.measure.energy import Energy, energy_of, load_profile
 from automc.measure.walk import walk
 from automc.operators.base import Compression
 from automc.operators.canonical import canonical
@@ -60,32 +60,6 @@ RATIOS = {
     "activation_bytes": "activation_ratio",
     "energy_model_mj": "energy_model_ratio",
 }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study says about its evaluations: operator order, rungs, seed, and the metrics it asks for."""
-
-    order: tuple[str, ...]
-    rungs: tuple[Rung, ...]
-    seed: int
-    rules: tuple[Rule, ...] = field(default=(), kw_only=True)
-    objectives: tuple[Objective, ...] = ()
-    constraints: tuple[Constraint, ...] = ()
-    doubt: float = 0.0
-    caching: Caching = field(default_factory=Caching)
-    clock: LatencySettings = field(default_factory=LatencySettings)
-    restoring: Restoring = field(default_factory=Restoring)
-    profile: Profile = field(default_factory=lambda: load_profile(Energy().device_profile))
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        return frozenset(o.metric for o in self.objectives) | {c.metric for c in self.constraints}
-
-    def contest(self, rung: int, costs: Mapping[str, float], rivals: Sequence[Rival], total: int) -> Contest:
-        """What a policy with these costs must reach on ``total`` inputs. Only on the last rung is a breach final."""
-        final = self.constraints if rung == len(self.rungs) - 1 else ()
-        return Contest(self.objectives, final, costs, tuple(rivals), self.doubt, total)
 
 
 class NetworkEvaluator:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from automc.app.config import read_study
+from automc.app.config import StudyFile, read_study
 from automc.core.study import StudySpec
 
 HERE = Path(__file__).resolve().parent
@@ -19,7 +19,12 @@ STUDY = HERE.parent / "cifar10_resnet20" / "study.yaml"
 
 def cifar(*changes: str) -> StudySpec:
     """The ResNet-20 study with everything in its space, changed as ``--set`` would; needs the shared data."""
-    return read_study(STUDY, ["space=everything", *changes]).spec
+    return cifar_file("space=everything", *changes).spec
+
+
+def cifar_file(*changes: str) -> StudyFile:
+    """The ResNet-20 study, changed as ``--set`` would."""
+    return read_study(STUDY, list(changes))
 
 
 def machine() -> str:

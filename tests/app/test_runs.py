@@ -161,7 +161,7 @@ def test_resume_of_a_finished_study_has_nothing_to_do(study, storage):
 
 def test_stop_from_another_process_acts_within_two_seconds_and_resume_goes_on(storage):
     slow = {"name": "synthetic", "settings": {"layers": 5, "sleep_s": 0.05}}
-    runs.start(given(storage, evaluator=slow, budget={"trials": 400})).close()
+    runs.start(given(storage, evaluator=slow, budget={"trials": 80})).close()
     driver = multiprocessing.get_context("spawn").Process(target=drive, args=(storage,))
     driver.start()
     watch = automc.open_study("s", storage)
@@ -174,12 +174,12 @@ def test_stop_from_another_process_acts_within_two_seconds_and_resume_goes_on(st
     assert driver.exitcode == 0
     assert time.monotonic() - asked < 3.0, "2 s to act, and a second to end Python"
     done = len(watch.records())
-    assert 0 < done < 400
+    assert 0 < done < 80
     assert not [t for t in watch.records() if t.state is TrialState.RUNNING]
     assert not automc.stop("s", storage), "nobody drives it any more"
     # A stop is for the driver that was running: the next one is not stopped by it.
     assert automc.open_study("s", storage).run() is Ending.DONE
-    assert len(watch.records()) == 400
+    assert len(watch.records()) == 80
 
 
 def drive(storage):

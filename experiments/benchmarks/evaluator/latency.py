@@ -1,28 +1,27 @@
-"""Predicted against measured latency over random policies, and promised against written bytes.
+"""Predicted against measured latency over random policies.
 
-    python experiments/benchmarks/evaluator/latency.py [--policies 30] [--bytes 10] [--seed 0]
+    python experiments/benchmarks/evaluator/latency.py [--policies 30] [--seed 1]
 
 For ResNet-20 (CIFAR-10) and digits_net: builds the latency table of this machine, predicts random policies (a pruning
-ratio for every group; weight and activation bits for every layer), measures them all in turn, and compares. Then ten
-random joint policies of ResNet-20 with every operator: the size that the evaluator promises, and the length of the
-file that export writes. Prints Markdown, and writes it to ``latency.md`` beside this file with machine and versions.
-Needs the shared weights and pictures that experiments/cifar10_resnet20 names.
+ratio for every group; weight and activation bits for every layer), measures them all in turn, and compares. Prints
+Markdown, and writes it to ``latency.md`` beside this file with machine and versions. Needs the shared weights and
+pictures that experiments/cifar10_resnet20 names.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import STUDY, publish
 
 from automc.app.config import read_study
 from automc.core.layers import LayerTable
@@ -32,16 +31,12 @@ from automc.core.study import ModelSpec, Part, Rung, StudySpec
 from automc.evaluation.evaluator import NetworkEvaluator, prepare
 from automc.evaluation.lookup import Lookup, compressed, device_name
 from automc.evaluation.timing import LatencySettings, onnx_bytes, time_networks, tools
-from automc.export import packed
 from automc.measure.walk import walk
 from automc.operators import ORDER
 
 HERE = Path(__file__).resolve().parent
-STUDY = HERE.parents[1] / "cifar10_resnet20" / "study.yaml"
 ROUNDS = 60
 """Timed runs of each network; the median counts."""
-
-FORMATS = ("symmetric", "asymmetric", "codebook", "ternary", "power_of_two")
 
 
 def resnet20() -> StudySpec:
@@ -74,27 +69,6 @@ def pruned_and_rounded(table: LayerTable, rng: np.random.Generator) -> Policy:
         values[Site("quantize", layer.name, "activation_bits")] = (
             int(rng.choice((8, 4))) if rng.random() < share else 32
         )
-    return Policy(values)
-
-
-def joint(table: LayerTable, rng: np.random.Generator) -> Policy:
-    """Every operator somewhere, every format of weights somewhere."""
-    values: dict[Site, Value] = {
-        Site("prune", group.name, "prune_ratio"): float(rng.uniform(0, 0.7)) for group in table.groups
-    }
-    values |= {Site("drop", block.name, "dropped"): bool(rng.random() < 0.15) for block in table.blocks}
-    for layer in table.layers:
-        if rng.random() < 0.3 and layer.kind in ("conv", "linear"):
-            values[Site("factorize", layer.name, "rank_ratio")] = float(rng.uniform(0.2, 0.8))
-            continue
-        if rng.random() < 0.6:
-            values[Site("sparsify", layer.name, "sparsity")] = float(rng.uniform(0.2, 0.9))
-            values[Site("sparsify", layer.name, "pattern")] = str(rng.choice(("unstructured", "block_1x4", "2:4")))
-        form = str(rng.choice(FORMATS))
-        bits = 2 if form == "ternary" else int(rng.choice((1, 2, 3, 4, 6, 8, 32) if form == "symmetric" else (3, 4, 6)))
-        values[Site("quantize", layer.name, "weight_format")] = form
-        values[Site("quantize", layer.name, "weight_bits")] = bits
-        values[Site("quantize", layer.name, "activation_bits")] = int(rng.choice((32, 8, 4)))
     return Policy(values)
 
 
@@ -136,33 +110,10 @@ def report(name: str, rows: np.ndarray, seconds: float, layers: int) -> list[str
     return cells
 
 
-def promised_and_written(spec: StudySpec, count: int, seed: int, folder: Path) -> list[str]:
-    """A row for each joint policy."""
-    evaluator = prepare(replace(spec, order=ORDER, orders=(), constraints=(), evaluator=Part("network")))
-    rng, rows = np.random.default_rng(seed), []
-    for i in range(count):
-        policy = joint(evaluator.table, rng)
-        promised = evaluator.evaluate(policy, 0, lambda step, value: True).metrics["size_bytes"]
-        path = folder / "model.safetensors"
-        path.write_bytes(packed.dumps(evaluator.build(policy, 0), evaluator.example))
-        written = path.stat().st_size
-        rows.append(f"| {i} | {promised:,.0f} | {written:,} | {'equal' if promised == written else 'DIFFERENT'} |")
-        path.unlink()
-    return rows
-
-
-def machine() -> str:
-    """Where this ran."""
-    names = ("automc", "torch", "numpy", "onnxruntime")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    return f"{device_name()}; {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}."
-
-
 def main(arguments: list[str]) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policies", type=int, default=30, help="random policies of each network")
-    parser.add_argument("--bytes", type=int, default=10, help="joint policies whose files are written; 0 for none")
     parser.add_argument("--seed", type=int, default=1, help="of the policies")
     parser.add_argument("--only", default="", help="a network whose name contains this; nothing is written then")
     given = parser.parse_args(arguments)
@@ -192,14 +143,8 @@ def main(arguments: list[str]) -> int:
         found = report(name, rows, seconds, len(lookup.table.rows) if lookup else 0)
         print("\n".join(found), flush=True)
         lines += found
-    if given.bytes:
-        found = ["", "| joint policy | promised bytes | written bytes | |", "|---|---|---|---|"]
-        found += promised_and_written(resnet20(), given.bytes, given.seed, HERE)
-        print("\n".join(found))
-        lines += found
-    print(f"\n{machine()}")
     if not given.only:
-        (HERE / "latency.md").write_text("\n".join([*lines, "", machine(), ""]), encoding="utf-8")
+        publish(HERE / "latency.md", "\n".join(lines), f"Device: {device_name()}.")
     return 0
 
 
