@@ -10,7 +10,7 @@ demo: .venv/.installed
 	$(BIN)/python experiments/digits/demo.py
 
 test: .venv/.installed-dev lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=85
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
