@@ -145,8 +145,8 @@ def resnet56() -> str:
     groups, layers = len(found.table.groups), len(found.table.layers) - 2
     return (
         f"ResNet-56, prune 0.5 on all {groups} groups and 4-bit weights on {layers} layers: {cells[0]} a policy. With "
-        f"8-bit inputs, whose ranges are calibrated on {len(inputs)} inputs of the pruned network (a pass that also "
-        f"recalibrates batch norm): {cells[1]}. Medians of {ROUNDS}, one thread."
+        f"8-bit inputs, whose ranges come from what the original reads on {len(inputs)} inputs (found once): "
+        f"{cells[1]}. Medians of {ROUNDS}, one thread."
     )
 
 

@@ -97,3 +97,14 @@ def test_pruning_and_eight_bits_cost_no_more_than_pruning(state, search, ranges)
     if joint.stale:
         recalibrate(joint.model, state.calibration)
     assert top1(joint.model, search) > top1(pruned.model, search) - 0.02
+
+
+@pytest.mark.parametrize(("weights", "loss"), [(8, 0.02), (4, 0.05)])
+def test_one_scale_for_a_whole_folded_weight(state, search, weights, loss):
+    """Rows that are rounded to nothing have no variance any more; re-estimating batch norm must survive them."""
+    names = [layer.name for layer in state.trace.table.layers]
+    chosen = {Site("quantize", n, "weight_bits"): weights for n in names}
+    chosen |= {Site("quantize", n, "granularity"): "tensor" for n in names}
+    after = compress(state, Policy(chosen), ORDER)
+    recalibrate(after.model, state.calibration)
+    assert top1(after.model, search) > top1(state.model, search) - loss

@@ -36,6 +36,10 @@ def positive(scale: Tensor) -> Tensor:
     return torch.where(scale >= torch.finfo(scale.dtype).tiny, scale, 1.0)
 
 
+LEAP = 8.0
+"""See ``ScaledQuantizer.fold``."""
+
+
 class ScaledQuantizer(WeightQuantizer):
     """Numbers times a scale, one a row (``granularity: channel``) or one for the whole weight (``tensor``).
 
@@ -68,8 +72,14 @@ class ScaledQuantizer(WeightQuantizer):
         return False
 
     def fold(self, factor: Tensor) -> None:
-        if self.factor is not None:
-            self.factor = factor if self.mirrored else factor.abs()
+        """Take a new factor. A row whose factor would change more than LEAP-fold at once keeps its old one: it was
+        rounded to nearly nothing, and a norm that makes up for that would be followed by ever finer steps.
+        """
+        if self.factor is None:
+            return
+        new = factor if self.mirrored else factor.abs()
+        near = (new.abs() <= LEAP * self.factor.abs()) & (self.factor.abs() <= LEAP * new.abs())
+        self.factor = torch.where(near, new, self.factor)
 
     def folded(self, weight: Tensor) -> Tensor:
         """The weight as a file holds it, the batch norm taken in."""

@@ -28,7 +28,7 @@ from automc.core.trial import TrialState
 
 HERE = Path(__file__).resolve().parent
 DIGITS = HERE.parents[1] / "digits" / "study.yaml"
-SEARCH = ("proposer=random", "rungs=[{steps: 0}]", "workers={count: 0}")
+SEARCH = ("proposer=random", "rungs=[{steps: 0}, {steps: 8, share: 0.01}]", "workers={count: 0}")
 
 
 def files(folder: Path, trials: int, *changes: str) -> dict[str, StudyFile]:
