@@ -26,8 +26,6 @@ _KINDS = ("conv", "linear", "transposed", "lstm", "gru")
 """Of the layer table: what is a product of weights and inputs."""
 _LARGEST = 2**29
 """Bytes of a layer's sums that are worth their while: about 8,000 numbers a product."""
-_SAMPLES = 16384
-"""Rows of X, about; more positions of the same feature maps tell little more."""
 _KEPT = 2**28
 """Bytes of the original network's sums that are kept for later trials."""
 
@@ -50,7 +48,7 @@ class InputMoments:
         self._diagonal = diagonal
         self._columns: Tensor | float = 0.0
         self._rows = 0
-        self._positions = math.ceil(max(_SAMPLES, 8 * length(layer)) / inputs)
+        self._positions = math.ceil(max(positions.SAMPLES, 8 * length(layer)) / inputs)
         self._generator = torch.Generator().manual_seed(0)
 
     def add(self, x: Tensor | PackedSequence) -> None:

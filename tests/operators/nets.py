@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from automc.operators.base import Compression
 
 
 def conv_bn(cin: int, cout: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -303,3 +307,13 @@ def adapt(model: nn.Module, inputs: Tensor) -> nn.Module:
     for module in norms:
         module.momentum = 0.1
     return model.eval()
+
+
+def entering(state: Compression, path: str) -> Tensor:
+    """What the layer reads in the original network."""
+    seen: list[Tensor] = []
+    model = copy.deepcopy(state.teacher)
+    model.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(state.calibration)
+    return torch.cat(seen)

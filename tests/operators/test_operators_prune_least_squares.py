@@ -1,10 +1,9 @@
 """The criteria obs and wanda, against least squares in numpy on the inputs that the consumers really read."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
+from nets import entering
 from torch import nn
 from torch.nn import functional as F
 
@@ -46,15 +45,6 @@ def state_of(build, shape):
 
 FORK = (Fork, (60, 2, 3, 3))
 GROUPED = (Grouped, (40, 2, 4, 4))
-
-
-def entering(state, path):
-    seen = []
-    model = copy.deepcopy(state.teacher)
-    model.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.no_grad():
-        model(state.calibration)
-    return torch.cat(seen)
 
 
 def rest(read, weight, biased, keep, whole):

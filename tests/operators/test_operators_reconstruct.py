@@ -8,6 +8,7 @@ import torch
 from families import FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import entering
 from torch import nn
 from torch.nn import functional as F
 
@@ -38,16 +39,6 @@ def refitted(state, ratios, ridge=TINY):
     """The network pruned, and pruned and refitted."""
     plain = compress(state, policy(ratios), ORDER)
     return plain, reconstruct(state, compress(state, policy(ratios), ORDER), ridge)
-
-
-def entering(state, path):
-    """What the layer reads in the original network."""
-    seen = []
-    model = copy.deepcopy(state.teacher)
-    model.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.no_grad():
-        model(state.calibration)
-    return torch.cat(seen)
 
 
 def product(layer, x):
