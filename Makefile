@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 
 .PHONY: demo test lint clean
 
+# A study has a dozen processes that import torch, Ray and pandas: without kept bytecode each compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: .venv/.installed
 	$(BIN)/python experiments/digits/demo.py
 
