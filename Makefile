@@ -13,7 +13,7 @@ demo: .venv/.installed
 	$(BIN)/python experiments/digits/demo.py
 
 test: .venv/.installed-dev lint
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/python -m slipcover --fail-under 85 -m pytest -n 2
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

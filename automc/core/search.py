@@ -255,6 +255,6 @@ class Search:
         self._put(trial.to(outcome.state, **changes))
 
     def _requeue(self) -> None:
-        for number in sorted(self._running):
-            self._put(self._trials[number].to(TrialState.WAITING))
-        self._running.clear()
+        """By what the store says, for the interrupt may have come between a write and this object's note of it."""
+        for trial in self._store.trials(self._spec.name, states=[TrialState.RUNNING]):
+            self._store.move(self._spec.name, trial.to(TrialState.WAITING))

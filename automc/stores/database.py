@@ -17,6 +17,7 @@ from automc.stores.engine import READ_ONLY, check_file, make_engine, parse_url, 
 from automc.stores.owners import Holder, check_writer
 from automc.stores.schema import prepare
 from automc.stores.steps import unknown_study
+from automc.stores.undisturbed import undisturbed
 
 _INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -62,7 +63,7 @@ class Database:
     @contextmanager
     def _changing(self) -> Iterator[sa.Connection]:
         """One durable transaction, or, after an error, none."""
-        with said_plainly(self._where), self._writer.begin() as connection:
+        with undisturbed(), said_plainly(self._where), self._writer.begin() as connection:
             yield connection
 
     @contextmanager

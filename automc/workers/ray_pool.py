@@ -7,6 +7,7 @@ driver knows which attempt still counts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -41,15 +42,20 @@ class _Worker:
     def ready(self) -> int:
         return os.getpid()
 
-    def evaluate(self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None) -> Outcome:
-        """The verdict is passed here and not in the driver, whose answer would come some steps too late."""
+    def evaluate(
+        self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None
+    ) -> tuple[Outcome, list[tuple[int, float]]]:
+        """The outcome, and all that was reported on the way: step and value.
+
+        The verdict is passed here and not in the driver, whose answer would come some steps too late.
+        """
         reports = self._reports = []
 
         def monitor(step: int, value: float) -> bool:
             reports.append((step, value))
             return worth(step, value)
 
-        return judged(self._evaluator, trial, monitor, rivals)
+        return judged(self._evaluator, trial, monitor, rivals), reports
 
     def reports(self, seen: int) -> list[tuple[int, float]]:
         return self._reports[seen:]
@@ -57,11 +63,12 @@ class _Worker:
 
 @dataclass
 class _Run:
-    """A trial on its way: who evaluates it, since when, and how many of its reports were read."""
+    """A trial on its way: who evaluates it, since when, how many of its reports were read, and when they were asked."""
 
     trial: Trial
     actor: Any
     started: float
+    asked: float
     seen: int = 0
 
 
@@ -104,7 +111,8 @@ class RayExecutor:
 
     def submit(self, trial: Trial, worth: Worth, rivals: Sequence[Rival] | None = None) -> None:
         actor = self._idle.pop(0) if self._idle else self._started()
-        self._running[actor.evaluate.remote(trial, worth, rivals)] = _Run(trial, actor, time.monotonic())
+        now = time.monotonic()
+        self._running[actor.evaluate.remote(trial, worth, rivals)] = _Run(trial, actor, started=now, asked=now)
 
     def _start(self) -> None:
         actor = self._actor.remote(self._evaluator)
@@ -135,8 +143,9 @@ class RayExecutor:
     def _collect(self, ref: Any, watch: Watch) -> Outcome:
         """The outcome of a finished call, and the worker back among the idle."""
         run = self._running.pop(ref)
+        outcome: Outcome
         try:
-            outcome: Outcome = self._ray.get(ref)
+            outcome, reports = self._ray.get(ref)
         except self._ray.exceptions.OutOfMemoryError as error:
             outcome = failed(run.trial, "oom", _line(error))
             self._replace(run)
@@ -145,29 +154,24 @@ class RayExecutor:
             outcome = Outcome(run.trial.number, run.trial.attempts, TrialState.WAITING, message=message)
             self._replace(run)
         else:
-            self._read(run, watch)
+            _pass_on(run, reports[run.seen :], watch)
             self._idle.append(run.actor)
         return outcome
 
     def _attend(self, ref: Any, run: _Run, watch: Watch) -> Outcome | None:
         """Read the reports of a running trial; end it when it is past its time."""
-        limit, lasted = self._workers.timeout_s, time.monotonic() - run.started
+        now, limit = time.monotonic(), self._workers.timeout_s
+        lasted = now - run.started
         if limit is not None and lasted > limit:
             del self._running[ref]
             self._replace(run)
             return failed(run.trial, "timeout", f"ended after {lasted:.1f} s; the limit is timeout_s = {limit:g}")
-        self._read(run, watch)
+        if now - run.asked >= POLL_SECONDS:  # a question costs the worker a slice of its evaluation
+            run.asked = now
+            # A worker that died or is too busy to answer has nothing new: its evaluation tells.
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                _pass_on(run, self._ray.get(run.actor.reports.remote(run.seen), timeout=5 * POLL_SECONDS), watch)
         return None
-
-    def _read(self, run: _Run, watch: Watch) -> None:
-        """Pass the new reports on. A worker that died or is too busy to answer has none: its evaluation tells."""
-        try:
-            news: list[tuple[int, float]] = self._ray.get(run.actor.reports.remote(run.seen), timeout=5 * POLL_SECONDS)
-        except self._ray.exceptions.RayError:
-            return
-        run.seen += len(news)
-        for step, value in news:
-            watch(run.trial.number, step, value)
 
     def _replace(self, run: _Run) -> None:
         self._ray.kill(run.actor)
@@ -179,6 +183,12 @@ class RayExecutor:
         self._idle, self._starting, self._running = [], {}, {}
         if self._mine and self._ray.is_initialized():
             self._ray.shutdown()
+
+
+def _pass_on(run: _Run, news: Sequence[tuple[int, float]], watch: Watch) -> None:
+    run.seen += len(news)
+    for step, value in news:
+        watch(run.trial.number, step, value)
 
 
 def _connect(ray: Any, workers: Workers) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -166,6 +167,26 @@ def test_interrupt_puts_running_trials_back():
     assert run(spec, store, Interrupted(None, 2, 0)) is Ending.INTERRUPTED
     waiting = store.trials("s", [TrialState.WAITING])
     assert len(waiting) == 2
+    assert not store.trials("s", [TrialState.RUNNING])
+    assert run(spec, store) is Ending.DONE
+    assert told(store) == uninterrupted(spec)
+
+
+@pytest.mark.parametrize("step", ["add", "move"])
+@pytest.mark.parametrize("place", range(4, 9))
+def test_an_interrupt_right_after_a_write_leaves_nothing_running(monkeypatch, step, place):
+    spec = study()
+    store = fresh(spec)
+    write, calls = getattr(store, step), count(1)
+
+    def interrupted(*args, **kwargs):
+        written = write(*args, **kwargs)
+        if next(calls) == place:
+            raise KeyboardInterrupt
+        return written
+
+    monkeypatch.setattr(store, step, interrupted)
+    assert run(spec, store) is Ending.INTERRUPTED
     assert not store.trials("s", [TrialState.RUNNING])
     assert run(spec, store) is Ending.DONE
     assert told(store) == uninterrupted(spec)
