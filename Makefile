@@ -13,7 +13,8 @@ demo: .venv/.installed
 	$(BIN)/python experiments/digits/demo.py
 
 test: .venv/.installed-dev lint
-	$(BIN)/python -m slipcover --fail-under 85 -m pytest -n 2
+	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n 2
+	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 85
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

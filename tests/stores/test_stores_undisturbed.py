@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from automc.stores import open_store
+from automc.stores.sql import SqlStore
 from automc.stores.undisturbed import undisturbed
 
 
@@ -45,13 +46,17 @@ def test_other_threads_do_not_touch_the_handler() -> None:
     assert found == [signal.getsignal(signal.SIGINT)]
 
 
-def test_an_interrupted_write_is_whole_and_leaves_no_lock(tmp_path: Path) -> None:
-    store = open_store(f"{tmp_path}/s.db")
-    changing = store._changing
-    with pytest.raises(KeyboardInterrupt), changing() as connection:
+def write(store: SqlStore) -> None:
+    with store._changing() as connection:
         connection.exec_driver_sql("CREATE TABLE half (x INTEGER)")
         signal.raise_signal(signal.SIGINT)
         connection.exec_driver_sql("INSERT INTO half VALUES (1)")
-    with changing() as connection:
+
+
+def test_an_interrupted_write_is_whole_and_leaves_no_lock(tmp_path: Path) -> None:
+    store = open_store(f"{tmp_path}/s.db")
+    with pytest.raises(KeyboardInterrupt):
+        write(store)
+    with store._changing() as connection:
         assert connection.exec_driver_sql("SELECT x FROM half").scalars().all() == [1]
     store.close()
