@@ -2,6 +2,8 @@
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Tests at a time: one more than the two cores of a small machine, for some wait for processes that they started.
+JOBS ?= 3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: demo test lint clean
@@ -13,22 +15,23 @@ demo: .venv/.installed
 	$(BIN)/python experiments/digits/demo.py
 
 test: .venv/.installed-dev lint
-	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n 2
+	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n $(JOBS)
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 85
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@
 
-.venv/.installed-dev: .venv/.installed
+.venv/.installed-dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
 	$(PIP) --editable '.[dev]'
-	touch $@
+	touch .venv/.installed $@
 
 clean:
 	rm -rf .venv build *.egg-info

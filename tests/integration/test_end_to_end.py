@@ -124,9 +124,11 @@ def test_from_the_command_line_to_a_verified_folder_and_a_tampered_one(tmp_path,
 
 def test_ray_workers_give_what_this_process_gives(tmp_path):
     """Model, data and a training rung through Ray (it starts in 5 s)."""
-    inline = start(study(tmp_path))
+    few = {"budget": {"trials": 8}}
+    inline = start(study(tmp_path, **few))
     inline.run()
-    pool = start(study(tmp_path, name="pool", workers={"count": 2}))
+    pool = start(study(tmp_path, name="pool", workers={"count": 2}, **few))
     assert pool.run() is Ending.DONE
     told = [[(t.policy, t.rung, t.state, dict(t.measurement.metrics)) for t in s.records()] for s in (inline, pool)]
     assert told[0] == told[1]
+    assert {rung for _, rung, _, _ in told[0]} == {0, 1}
