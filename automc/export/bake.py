@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -158,26 +159,21 @@ def _watch(model: nn.Module, probe: Tensor) -> list[_Pair]:
         return []
     made: dict[int, tuple[str, Tensor, int]] = {}
     read: list[_Pair] = []
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, _FOLDABLE):
 
-            def after(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
-                made[id(output)] = (name, output, output._version)  # holding the output keeps its id its own
+    def after(name: str, layer: nn.Module, inputs: object, output: Tensor) -> None:
+        made[id(output)] = (name, output, output._version)  # holding the output keeps its id its own
 
-            handles.append(module.register_forward_hook(after))
-        elif isinstance(module, _BatchNorm):
+    def before(name: str, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        layer, output, version = made.get(id(inputs[0]), ("", inputs[0], -1))
+        read.append(_Pair(layer if output._version == version else "", name))
 
-            def before(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                layer, output, version = made.get(id(inputs[0]), ("", inputs[0], -1))
-                read.append(_Pair(layer if output._version == version else "", name))
-
-            handles.append(module.register_forward_pre_hook(before))
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if isinstance(module, _FOLDABLE):
+                hooks.enter_context(module.register_forward_hook(partial(after, name)))
+            elif isinstance(module, _BatchNorm):
+                hooks.enter_context(module.register_forward_pre_hook(partial(before, name)))
         _outputs(model, probe)
-    finally:
-        for handle in handles:
-            handle.remove()
     layers = [name for name, _, _ in made.values()]
     return [pair for pair in read if _foldable(model, pair, layers, read)]
 

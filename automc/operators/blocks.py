@@ -14,6 +14,8 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,23 +76,16 @@ def _calls(model: nn.Module, inputs: Tensor, names: Iterable[str]) -> dict[str, 
     """Every call of these modules in one forward; a call that does not fit a block counts as two."""
     calls: dict[str, list[Call]] = {}
 
-    def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def watch(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         fits = bool(args) and isinstance(args[0], Tensor) and isinstance(output, Tensor)
         fits = fits and args[0].is_floating_point() and (args[0].shape, args[0].dtype) == (output.shape, output.dtype)
         calls.setdefault(name, []).extend([(args[0], args[1:], kwargs)] if fits else [(inputs, (), {})] * 2)
 
-    hooks = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, args, kwargs, output, name=name: watch(name, args, kwargs, output), with_kwargs=True
-        )
-        for name in names
-    ]
-    try:
-        with torch.no_grad():
-            model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name in names:
+            module = model.get_submodule(name)
+            hooks.enter_context(module.register_forward_hook(partial(watch, name), with_kwargs=True))
+        model(inputs)
     return calls
 
 

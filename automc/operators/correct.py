@@ -7,6 +7,7 @@ norm behind the layer is recalibrated and takes both away; elsewhere the layer i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,16 +62,13 @@ def correct(state: Compression, spreads: bool = True) -> Compression:
     if not jobs:
         return state
     originals, keep = original_spreads(state), kept_outputs(state)
-    with torch.no_grad(), batch_statistics(state.model, state.calibration, state.stale, state.teacher):
-        hooks = []
+    norms = batch_statistics(state.model, state.calibration, state.stale, state.teacher)
+    with torch.no_grad(), norms, ExitStack() as hooks:
         for job in jobs:
             mean, std = (each[keep.get(job.name, slice(None))] for each in originals[job.name])
-            hooks.append(job.layer.register_forward_hook(_corrector(job, Spread(mean, std)), prepend=True))
-        try:
-            state.model(state.calibration)
-        finally:
-            for hook in hooks:
-                hook.remove()
+            correcting = _corrector(job, Spread(mean, std))
+            hooks.enter_context(job.layer.register_forward_hook(correcting, prepend=True))
+        state.model(state.calibration)
     return state
 
 
@@ -116,13 +114,10 @@ def original_spreads(state: Compression) -> Mapping[str, Spread]:
 
             return hook
 
-        hooks = [state.teacher.get_submodule(name).register_forward_hook(record(name)) for name in _candidates(state)]
-        try:
-            with torch.no_grad():
-                state.teacher(state.calibration)
-        finally:
-            for handle in hooks:
-                handle.remove()
+        with ExitStack() as hooks, torch.no_grad():
+            for name in _candidates(state):
+                hooks.enter_context(state.teacher.get_submodule(name).register_forward_hook(record(name)))
+            state.teacher(state.calibration)
         state.memory[_KEY] = found
     kept: dict[str, Spread] = state.memory[_KEY]
     return kept

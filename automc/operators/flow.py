@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,16 +98,13 @@ class _Follower(TorchFunctionMode):
         self._sums: list[Trail] = []
 
     def run(self, example: Tensor) -> dict[str, Flow]:
-        hooks = [self._model.get_submodule(name).register_forward_hook(self._made(name)) for name in self._layers]
-        for path, module in self._model.named_modules():
-            if isinstance(module, _BatchNorm):
-                hooks.append(module.register_forward_hook(self._normed(path), with_kwargs=True))
-        try:
-            with torch.no_grad(), self:
-                self._model(example)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with ExitStack() as hooks, torch.no_grad(), self:
+            for name in self._layers:
+                hooks.enter_context(self._model.get_submodule(name).register_forward_hook(self._made(name)))
+            for path, module in self._model.named_modules():
+                if isinstance(module, _BatchNorm):
+                    hooks.enter_context(module.register_forward_hook(self._normed(path), with_kwargs=True))
+            self._model(example)
         return self._found()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,8 +135,7 @@ class _Record:
 @contextmanager
 def _watched(model: nn.Module, names: Iterable[str], inputs: int, values: int) -> Iterator[dict[str, _Record]]:
     """Records of the inputs of these layers, filled by every forward inside the block."""
-    layers = {name: model.get_submodule(name) for name in names}
-    records = {name: _Record(channel_axis(layer), inputs, values) for name, layer in layers.items()}
+    records: dict[str, _Record] = {}
 
     def watch(record: _Record) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -144,9 +143,9 @@ def _watched(model: nn.Module, names: Iterable[str], inputs: int, values: int) -
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(watch(records[name]), with_kwargs=True) for name, layer in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for name in names:
+            layer = model.get_submodule(name)
+            records[name] = _Record(channel_axis(layer), inputs, values)
+            hooks.enter_context(layer.register_forward_pre_hook(watch(records[name]), with_kwargs=True))
         yield records
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -80,29 +82,22 @@ def _layers(model: nn.Module, example: Tensor) -> list[Layer]:
 
     batch = len(example[:2])
 
-    def hook(name: str, module: nn.Module, read: Any, output: Any) -> None:
+    def hook(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        read = entered(args, kwargs)
         output = output[0] if isinstance(module, nn.RNNBase) else output
         layer = found.get(name) or _layer(name, len(found), module, output)
         found[name] = replace(layer, macs=layer.macs + _macs(module, read, output) // batch)
 
-    hooks = [
-        module.register_forward_hook(
-            lambda module, args, kwargs, output, name=name: hook(name, module, entered(args, kwargs), output),
-            with_kwargs=True,
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, _KINDS)
-    ]
-    try:
-        with torch.inference_mode():
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, module in model.named_modules():
+            if isinstance(module, _KINDS):
+                hooks.enter_context(module.register_forward_hook(partial(hook, name), with_kwargs=True))
+        try:
             output = model(example[:2])
-    except Exception as error:
-        raise ModelError(
-            f"model: the forward fails on inputs {tuple(example[:2].shape)} ({one_line(error)})"
-        ) from error
-    finally:
-        for handle in hooks:
-            handle.remove()
+        except Exception as error:
+            raise ModelError(
+                f"model: the forward fails on inputs {tuple(example[:2].shape)} ({one_line(error)})"
+            ) from error
     if not tensors_of(output):
         raise ModelError(f"model: the forward must return tensors, not {type(output).__name__}")
     if not found:

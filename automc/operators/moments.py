@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -214,14 +215,13 @@ def _observe(state: Compression, wanted: Mapping[str, bool]) -> tuple[dict[str, 
     """The sums, and whether the batch-norm statistics are stale after the pass."""
     model, inputs = state.model, state.calibration
     assert inputs is not None
-    layers = {path: model.get_submodule(path) for path in wanted}
-    moments = {path: InputMoments(layer, len(inputs), wanted[path]) for path, layer in layers.items()}
-    hooks = [layer.register_forward_pre_hook(_add(moments[path]), with_kwargs=True) for path, layer in layers.items()]
-    try:
+    moments = {}
+    with ExitStack() as hooks:
+        for path, diagonal in wanted.items():
+            layer = model.get_submodule(path)
+            moments[path] = InputMoments(layer, len(inputs), diagonal)
+            hooks.enter_context(layer.register_forward_pre_hook(_add(moments[path]), with_kwargs=True))
         stale = observe(model, inputs, state.stale, state.teacher)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return moments, stale
 
 

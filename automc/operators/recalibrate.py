@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import ceil
 from typing import Any
 
@@ -87,12 +87,10 @@ def norm_inputs(model: nn.Module, inputs: Tensor) -> dict[str, list[Tensor]]:
 
         return hook
 
-    hooks = [model.get_submodule(path).register_forward_pre_hook(watch(path), with_kwargs=True) for path in found]
-    try:
+    with ExitStack() as hooks:
+        for path in found:
+            hooks.enter_context(model.get_submodule(path).register_forward_pre_hook(watch(path), with_kwargs=True))
         run(model, inputs)
-    finally:
-        for handle in hooks:
-            handle.remove()
     return found
 
 

@@ -10,12 +10,12 @@ original's sum minus what the shortcut brings by now, and so makes up for what e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from automc.operators.base import Compression
 from automc.operators.copies import equal
@@ -97,27 +97,22 @@ class _Pass:
 
     def run(self, inputs: Tensor) -> None:
         # First the norms are told what to do, which takes a forward of its own.
-        with torch.no_grad(), batch_statistics(self._model, inputs, True, self._state.teacher):
-            hooks = self._hooks()
-            try:
-                with self._sums:
-                    self._model(inputs)
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        norms = batch_statistics(self._model, inputs, True, self._state.teacher)
+        with torch.no_grad(), norms, self._hooks(), self._sums:
+            self._model(inputs)
 
-    def _hooks(self) -> list[RemovableHandle]:
-        hooks = []
+    def _hooks(self) -> ExitStack:
+        hooks = ExitStack()
         for name, layer in self._layers.items():
-            hooks.append(layer.register_forward_pre_hook(self._reached(name), with_kwargs=True))
+            hooks.enter_context(layer.register_forward_pre_hook(self._reached(name), with_kwargs=True))
             if self._compensates(name):
-                hooks.append(self._sums.follow(self._modules[self._flows[name].norm or name], name))
+                hooks.enter_context(self._sums.follow(self._modules[self._flows[name].norm or name], name))
         originals = dict(self._state.teacher.named_modules())
         for path, module in self._modules.items():
             if changed(module, originals.get(path)):
                 leaf = not any(True for _ in module.children()) or isinstance(module, LiveLayer)
                 register = module.register_forward_hook if leaf else module.register_forward_pre_hook
-                hooks.append(register(self._begin))
+                hooks.enter_context(register(self._begin))
         return hooks
 
     def _refitted(self) -> dict[str, Any]:

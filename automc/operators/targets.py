@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,19 +60,17 @@ class _Recorder:
         self._room = KEPT
 
     def run(self) -> dict[str, Target]:
-        model, sums, hooks = self._state.teacher, Sums(self._added), []
-        for layer in self._state.trace.table.layers:
-            flow, module = self._flows[layer.name], model.get_submodule(layer.name)
-            if layer.kind in KINDS and flow.calls == 1 and _square(module) <= LARGEST:
-                hooks.append(module.register_forward_hook(self._made(layer.name, flow.summed)))
-                if flow.summed:
-                    hooks.append(sums.follow(model.get_submodule(flow.norm or layer.name), layer.name))
-        try:
-            with torch.no_grad(), sums:
+        model, sums = self._state.teacher, Sums(self._added)
+        with ExitStack() as hooks, torch.no_grad():
+            for layer in self._state.trace.table.layers:
+                flow, module = self._flows[layer.name], model.get_submodule(layer.name)
+                if layer.kind in KINDS and flow.calls == 1 and _square(module) <= LARGEST:
+                    hooks.enter_context(module.register_forward_hook(self._made(layer.name, flow.summed)))
+                    if flow.summed:
+                        end = model.get_submodule(flow.norm or layer.name)
+                        hooks.enter_context(sums.follow(end, layer.name))
+            with sums:
                 model(self._state.calibration)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return self._found
 
     def _made(self, name: str, summed: bool) -> Callable[..., None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -43,12 +44,10 @@ def watched(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor
 
         return hook
 
-    hooks = [model.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
-    try:
+    with ExitStack() as hooks:
+        for path in paths:
+            hooks.enter_context(model.get_submodule(path).register_forward_hook(keep(path)))
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def shapes(model: nn.Module, inputs: Tensor) -> Shapes:
@@ -56,23 +55,17 @@ def shapes(model: nn.Module, inputs: Tensor) -> Shapes:
     found: Shapes = {}
     uses: dict[str, int] = {}
 
-    def hook(path: str, output: Any) -> None:
+    def hook(path: str, module: nn.Module, args: Any, output: Any) -> None:
         first = output[0] if isinstance(output, (tuple, list)) and output else output
         uses[path] = uses.get(path, 0) + 1
         if isinstance(first, Tensor) and first.dim() > 1 and len(first) == len(inputs):
             found[path] = tuple(first.shape)
 
-    hooks = [
-        module.register_forward_hook(lambda _, args, output, path=path: hook(path, output))
-        for path, module in model.named_modules()
-        if path and not isinstance(module, _DropoutNd)
-    ]
-    try:
-        with torch.no_grad():
-            model(inputs)
-    finally:
-        for handle in hooks:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for path, module in model.named_modules():
+            if path and not isinstance(module, _DropoutNd):
+                hooks.enter_context(module.register_forward_hook(partial(hook, path)))
+        model(inputs)
     return {path: shape for path, shape in found.items() if uses[path] == 1}
 
 

@@ -9,7 +9,9 @@ analysis it is a convolution: it reads the one stream and makes the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,24 +52,19 @@ def find_adapters(model: nn.Module, example: Tensor) -> dict[str, Adapter]:
     """
     seen: dict[str, Adapter | None] = {}
 
-    def hook(name: str, args: tuple[Any, ...], output: Any) -> None:
+    def hook(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         pair = (args[0] if len(args) == 1 else None, output)
         shapes = [tuple(tensor.shape) for tensor in pair if isinstance(tensor, Tensor) and tensor.dim() > 1]
         fits = len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) and shapes[0][1] != shapes[1][1]
         made = Adapter(shapes[0], shapes[1]) if fits and min(shapes[1]) > 0 else None
         seen[name] = made if seen.get(name, made) == made else None
 
-    handles = [
-        module.register_forward_hook(lambda _, args, output, name=name: hook(name, args, output))
-        for name, module in model.named_modules()
-        if name and not type(module).__module__.startswith("torch.") and not any(True for _ in module.parameters())
-    ]
-    try:
-        with torch.inference_mode():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, module in model.named_modules():
+            plain = type(module).__module__.startswith("torch.") or any(True for _ in module.parameters())
+            if name and not plain:
+                hooks.enter_context(module.register_forward_hook(partial(hook, name)))
+        model(example)
     found = {name: adapter for name, adapter in seen.items() if adapter is not None and adapter.stand_in() is not None}
     return {name: adapter for name, adapter in found.items() if not _inside(name, found)}
 

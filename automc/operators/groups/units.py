@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,16 +189,12 @@ class Units:
 
     @contextmanager
     def _cut(self, run: Measured) -> Iterator[None]:
-        handles = []
-        for name, module in self._model.named_modules():
-            if isinstance(module, _NODES) or name in self._adapters:
-                handles.append(module.register_forward_pre_hook(self._entering(run, name)))
-                handles.append(module.register_forward_hook(self._leaving(run, name)))
-        try:
+        with ExitStack() as hooks:
+            for name, module in self._model.named_modules():
+                if isinstance(module, _NODES) or name in self._adapters:
+                    hooks.enter_context(module.register_forward_pre_hook(self._entering(run, name)))
+                    hooks.enter_context(module.register_forward_hook(self._leaving(run, name)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _entering(self, run: Measured, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from automc.operators.groups.ports import channel_axis
 from automc.operators.groups.slicing import Cut, Loss, Plan, losses, remove_channels
@@ -73,8 +72,8 @@ def _table(value: Any) -> Any:
 def masked(model: nn.Module, plans: Mapping[str, Plan], removed: Mapping[str, Sequence[int]]) -> Iterator[None]:
     """The model with nobody reading the removed channels; as it was afterwards."""
     kept: list[tuple[Tensor, Tensor]] = []
-    hooks: list[RemovableHandle] = []
-    try:
+    with ExitStack() as after:
+        after.callback(_restore, kept)
         for loss in losses(plans, removed):
             cut, module = loss.cut, model.get_submodule(loss.cut.module)
             if cut.role in ("in", "recurrent", "parameter"):
@@ -83,14 +82,10 @@ def masked(model: nn.Module, plans: Mapping[str, Plan], removed: Mapping[str, Se
                     kept.append((tensor, tensor.clone()))
                     _zero(tensor, axis, sorted(loss.gone), cut)
                 if not cut.tensors:
-                    hooks.append(module.register_forward_pre_hook(_reads_zeros(module, loss)))
+                    after.enter_context(module.register_forward_pre_hook(_reads_zeros(module, loss)))
             elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-                hooks.append(module.register_forward_hook(_norm_of_kept(loss)))
+                after.enter_context(module.register_forward_hook(_norm_of_kept(loss)))
         yield
-    finally:
-        _restore(kept)
-        for hook in hooks:
-            hook.remove()
 
 
 def _zero(tensor: Tensor, axis: int, gone: Sequence[int], cut: Cut) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -77,13 +77,9 @@ def _observed(model: nn.Module, parts: Mapping[str, Part]) -> Iterator[dict[str,
 
         return hook
 
-    hooks = []
-    for name, part in parts.items():
-        layer = model.get_submodule(name)
-        watching = watch(name, like(layer, part), 1 - part.weight.dim())
-        hooks.append(layer.register_forward_pre_hook(watching, with_kwargs=True))
-    try:
+    with ExitStack() as hooks:
+        for name, part in parts.items():
+            layer = model.get_submodule(name)
+            watching = watch(name, like(layer, part), 1 - part.weight.dim())
+            hooks.enter_context(layer.register_forward_pre_hook(watching, with_kwargs=True))
         yield sums
-    finally:
-        for handle in hooks:
-            handle.remove()
