@@ -14,7 +14,7 @@ import argparse
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -169,21 +169,23 @@ def shown(results: Results) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60.0, help="no new cell is begun after so many")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no new cell is begun after so many; 0: table only")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args(arguments)
     results = Results(HERE / "repair.csv", KEY)
     waiting = [job for job in jobs() if not results.has(**job.key)][::-1]
     end = time.monotonic() + 60 * given.minutes
+    running: set[Future[dict[str, str]]] = set()
     with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, waiting.pop()) for _ in range(min(given.processes, len(waiting)))}
-        while running:
+        while True:
+            while waiting and len(running) < given.processes and time.monotonic() < end:
+                running.add(pool.submit(run, waiting.pop()))
+            if not running:
+                break
             done = next(as_completed(running))
             running.remove(done)
             results.add(done.result())
             print(done.result(), flush=True)
-            if waiting and time.monotonic() < end:
-                running.add(pool.submit(run, waiting.pop()))
     left = f"{len(waiting)} cells are not measured yet." if waiting else "Every cell is measured."
     publish(HERE / "repair.md", *shown(results), left)
     return 0
