@@ -121,9 +121,8 @@ class Search:
 
     def _recover(self) -> None:
         """Load the study; what a dead driver left running waits again."""
-        for stored in self._store.trials(self._spec.name):
-            orphan = stored.state is TrialState.RUNNING
-            trial = self._store.move(self._spec.name, stored.to(TrialState.WAITING)) if orphan else stored
+        self._requeue()
+        for trial in self._store.trials(self._spec.name):
             self._trials.append(trial)
             self._index(trial)
 
@@ -255,6 +254,8 @@ class Search:
         self._put(trial.to(outcome.state, **changes))
 
     def _requeue(self) -> None:
-        """By what the store says, for the interrupt may have come between a write and this object's note of it."""
+        """What the store calls running waits again: whose it was, this object may not know, being new or interrupted
+        between a write and its note of it.
+        """
         for trial in self._store.trials(self._spec.name, states=[TrialState.RUNNING]):
             self._store.move(self._spec.name, trial.to(TrialState.WAITING))

@@ -24,6 +24,7 @@ from automc.app import runs
 from automc.app.confidence import audit, savings
 from automc.app.config import StudyFile, read_study
 from automc.app.study import Study
+from automc.core.hopeless import Doubt
 from automc.core.trial import TrialState
 
 HERE = Path(__file__).resolve().parent
@@ -50,7 +51,7 @@ def searched(file: StudyFile, name: str) -> Study:
 def stopped(name: str, study: Study) -> list[str]:
     """What early stops saved, and whether the front is the one of full evaluations."""
     saved, found = savings(study.records()), audit(study)
-    doubt = study.spec.evaluator.settings.get("doubt", 0.001)
+    doubt = study.spec.evaluator.settings.get("doubt", Doubt().doubt)
     return [
         name,
         f"{saved.trials} x {saved.inputs:,}",
