@@ -11,7 +11,7 @@ import numpy as np
 
 from automc.app import latencies
 from automc.app.paths import rooted
-from automc.app.study import Study, built, prepared
+from automc.app.study import Study, built, prepared, sensed
 from automc.app.study_schema import DEFAULT_STORAGE
 from automc.core.layers import LayerTable
 from automc.core.space import SearchSpace
@@ -35,8 +35,9 @@ def start(study_file: StudyFile, **objects: Any) -> Study:
     """
     spec = rooted(study_file.spec)
     evaluator, space = _checked(study_file, objects)
+    space = sensed(spec, space, evaluator)
     store = open_store(study_file.storage)
-    facts = {"layers": evaluator.table.to_data(), "baseline": evaluator.baseline, "space": space.to_data()}
+    facts = {"layers": space.layers.to_data(), "baseline": evaluator.baseline, "space": space.to_data()}
     store.create(spec, facts)
     study = Study(spec.name, store, study_file.storage, **objects)
     study.evaluator = evaluator

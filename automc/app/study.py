@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ import numpy as np
 
 from automc.app import catalog, driving, latencies
 from automc.app.confidence import Audit, audit, median_errors, savings
+from automc.core.budget import Budget
 from automc.core.hopeless import Doubt
 from automc.core.layers import LayerTable
 from automc.core.metrics import Objective, losses
 from automc.core.pareto import covered, front, knee
+from automc.core.ports import Proposer, Stopper
+from automc.core.probing import measures_of, probed
 from automc.core.rules import nearest, resolve
 from automc.core.search import Ending, Listener, Search
 from automc.core.space import SearchSpace
@@ -27,6 +30,7 @@ from automc.core.study import StudySpec
 from automc.core.trial import Trial, TrialState
 from automc.errors import SpecError, UnknownTrial
 from automc.operators import OPERATORS
+from automc.proposers.feasible import FeasibleProposer
 from automc.stores import TrialDatabase
 
 if TYPE_CHECKING:
@@ -92,7 +96,8 @@ class Study:
             SpecError: it is not the space the study began with.
         """
         spec = self.spec
-        space = resolve(spec.rules, spec.order, self.evaluator.table, OPERATORS, spec.orders)
+        table = replace(self.evaluator.table, sensitivity=self.layers.sensitivity)
+        space = resolve(spec.rules, spec.order, table, OPERATORS, spec.orders)
         if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
             raise SpecError(
                 f"study {self.name!r}: model or operators give another space than when it began; start a new study"
@@ -268,11 +273,28 @@ def prepared(spec: StudySpec, objects: Mapping[str, Any], known: latencies.Known
     return prepare(spec, **objects, **given)
 
 
-def built(spec: StudySpec, space: SearchSpace) -> tuple[Any, Any]:
-    """Proposer and stopper of a spec, which have been told nothing yet."""
+def built(spec: StudySpec, space: SearchSpace) -> tuple[Proposer, Stopper]:
+    """Proposer and stopper of a spec, which have been told nothing yet.
+
+    Raises:
+        SpecError: unknown names or settings; no policy of the space keeps the constraints; the proposer cannot work
+            with this space or these objectives.
+    """
+    budget = Budget(space, spec.constraints)
     shared = (space, spec.objectives, spec.constraints, spec.seed)
-    proposer = catalog.build(catalog.PROPOSERS, "proposer", spec.proposer, *shared)
+    proposer: Proposer = catalog.build(catalog.PROPOSERS, "proposer", spec.proposer, *shared)
+    if budget.constraints:
+        proposer = FeasibleProposer(proposer, space, budget)
     return proposer, catalog.build(catalog.STOPPERS, "stopper", spec.stopper)
+
+
+def sensed(spec: StudySpec, space: SearchSpace, evaluator: Any) -> SearchSpace:
+    """The space with the sensitivities in its layer table that the proposer asks for; measured if it has none."""
+    wanted = measures_of(built(spec, space)[0])
+    if set(wanted) <= set(space.layers.sensitivity.measures):
+        return space
+    found = probed(space, evaluator, wanted)
+    return replace(space, layers=replace(space.layers, sensitivity=found))
 
 
 def _metrics(trial: Trial) -> Mapping[str, float]:

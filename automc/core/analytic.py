@@ -8,11 +8,11 @@ networks are those of ``measure/cost.py``; bytes are near those of the exported 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from automc.core.layers import Group, Layer, LayerTable
-from automc.core.policy import Policy, Value
+from automc.core.policy import Policy, Site, Value
 
 UNTOUCHED = 32
 """Bits of a weight or input that is left as it is."""
@@ -20,7 +20,12 @@ UNTOUCHED = 32
 COSTS = ("params", "macs", "bops", "size_bytes")
 """The metrics predicted here; each also as a ratio to the original's."""
 
-_RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", "size_bytes": "size_ratio"}
+RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", "size_bytes": "size_ratio"}
+"""And the names of those."""
+
+Settings = Mapping[str, Mapping[str, Mapping[str, Value]]]
+"""A policy by operator, layer and setting."""
+
 _ARRAY_BYTES, _NOTE_BYTES = 100, 230
 """What the header of a packed file says of an array, and of a compressed weight, about."""
 
@@ -55,29 +60,57 @@ class Analytic:
     """Costs of policies of one network."""
 
     def __init__(self, table: LayerTable) -> None:
-        self._table = table
+        self._layers = {layer.name: layer for layer in table.layers}
         self._groups = {group.name: group for group in table.groups}
         self._block = {name: block.name for block in table.blocks for name in block.layers}
+        self._inside = {block.name: block.layers for block in table.blocks}
         self._fed = {layer.name: [g for g in table.groups if layer.name in g.consumers] for layer in table.layers}
         self._made = {name: group.name for group in table.groups for name in group.producers}
-        self.original = self._sums({layer.name: Kept() for layer in table.layers})
+        self.original = total(self._cost(layer, Kept()) for layer in table.layers)
 
     def costs(self, policy: Policy) -> dict[str, float]:
         """COSTS and their ratios."""
-        found = self._sums(self.kept(policy))
-        return found | {_RATIOS[name]: found[name] / max(self.original[name], 1.0) for name in COSTS}
+        settings = {name: policy.settings(name) for name in _OPERATORS}
+        return self.with_ratios(total(self.layer(name, settings) for name in self._layers))
+
+    def with_ratios(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """COSTS and beside them their ratios to the original's."""
+        return {**costs, **{ratio: costs[name] / max(self.original[name], 1.0) for name, ratio in RATIOS.items()}}
 
     def kept(self, policy: Policy) -> dict[str, Kept]:
         """By layer, what the policy leaves of it."""
-        dropped = {name for name, of in policy.settings("drop").items() if of.get("dropped")}
-        pruned = {name: self._share(name, of) for name, of in policy.settings("prune").items() if name in self._groups}
-        layerwise = {name: policy.settings(name) for name in ("factorize", "sparsify", "quantize")}
-        return {
-            layer.name: self._layer(layer, pruned, {op: of.get(layer.name, {}) for op, of in layerwise.items()})
-            if self._block.get(layer.name) not in dropped
-            else Kept(outputs=0.0)
-            for layer in self._table.layers
-        }
+        settings = {name: policy.settings(name) for name in _OPERATORS}
+        return {layer.name: self._kept(layer, settings) for layer in self._layers.values()}
+
+    def layer(self, name: str, settings: Settings) -> tuple[float, ...]:
+        """What one layer costs under a policy, in the order of COSTS."""
+        layer = self._layers[name]
+        return self._cost(layer, self._kept(layer, settings))
+
+    def touched(self, site: Site) -> tuple[str, ...]:
+        """The layers whose costs a decision at this site can change."""
+        if site.operator == "prune" and site.layer in self._groups:
+            group = self._groups[site.layer]
+            return tuple(dict.fromkeys((*group.producers, *group.consumers)))
+        if site.operator == "drop":
+            return self._inside.get(site.layer, ())
+        return (site.layer,) if site.operator in _OPERATORS and site.layer in self._layers else ()
+
+    def _kept(self, layer: Layer, settings: Settings) -> Kept:
+        block = self._block.get(layer.name, "")
+        if _of(settings, "drop", block).get("dropped"):
+            return Kept(outputs=0.0)
+        near = {self._made.get(layer.name, ""), *(group.name for group in self._fed[layer.name])}
+        pruned = {name: self._share(name, _of(settings, "prune", name)) for name in near if name in self._groups}
+        return self._layer(layer, pruned, {op: _of(settings, op, layer.name) for op in _LAYERWISE})
+
+    def _cost(self, layer: Layer, own: Kept) -> tuple[float, ...]:
+        """In the order of COSTS."""
+        if not own.outputs:
+            return (0.0,) * len(COSTS)
+        macs, weights = layer.macs * own.share, layer_weights(layer) * own.share
+        params = weights + (layer.params - layer_weights(layer)) * own.outputs
+        return params, macs, macs * own.weight_bits * own.activation_bits, size_bytes(layer, own)
 
     def _share(self, name: str, settings: Mapping[str, Value]) -> float:
         group = self._groups[name]
@@ -105,18 +138,18 @@ class Analytic:
             int(bits.get("activation_bits", UNTOUCHED)),
         )
 
-    def _sums(self, kept: Mapping[str, Kept]) -> dict[str, float]:
-        found = dict.fromkeys(COSTS, 0.0)
-        for layer in self._table.layers:
-            own = kept[layer.name]
-            if not own.outputs:
-                continue
-            macs, weights = layer.macs * own.share, layer_weights(layer) * own.share
-            found["macs"] += macs
-            found["bops"] += macs * own.weight_bits * own.activation_bits
-            found["params"] += weights + (layer.params - layer_weights(layer)) * own.outputs
-            found["size_bytes"] += size_bytes(layer, own)
-        return found
+
+_LAYERWISE = ("factorize", "sparsify", "quantize")
+_OPERATORS = ("drop", "prune", *_LAYERWISE)
+
+
+def total(rows: Iterable[tuple[float, ...]]) -> dict[str, float]:
+    """The sums of what layers cost, by name of the cost."""
+    return dict(zip(COSTS, map(sum, zip(*rows, strict=True)), strict=True))
+
+
+def _of(settings: Settings, operator: str, layer: str) -> Mapping[str, Value]:
+    return settings.get(operator, {}).get(layer, {})
 
 
 def layer_weights(layer: Layer) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from automc.core.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,14 @@ class Block:
 class LayerTable:
     """All layers in execution order, their coupled groups, and the blocks that can be dropped.
 
-    ``input_shape`` is the shape of one input without the batch axis.
+    ``input_shape`` is the shape of one input without the batch axis; ``sensitivity`` has what was measured of single
+    decisions, nothing where no proposer of the study asks for it.
     """
 
     layers: tuple[Layer, ...]
     groups: tuple[Group, ...]
     input_shape: tuple[int, ...] = ()
-    sensitivities: Mapping[str, float] = field(default_factory=dict)
+    sensitivity: Sensitivity = field(default_factory=Sensitivity)
     blocks: tuple[Block, ...] = ()
 
     def layer(self, name: str) -> Layer:
@@ -116,7 +119,7 @@ class LayerTable:
 
     def to_data(self) -> dict[str, Any]:
         """Plain lists, numbers and text, as JSON can carry them."""
-        return asdict(self)
+        return asdict(replace(self, sensitivity=Sensitivity())) | {"sensitivity": self.sensitivity.to_data()}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> LayerTable:
@@ -124,7 +127,8 @@ class LayerTable:
         layers = tuple(Layer(**_tuples(row)) for row in data["layers"])
         groups = tuple(Group(**_tuples(row)) for row in data["groups"])
         blocks = tuple(Block(**_tuples(row)) for row in data.get("blocks", ()))  # older tables have none
-        return cls(layers, groups, tuple(data["input_shape"]), dict(data["sensitivities"]), blocks)
+        sensitivity = Sensitivity.from_data(data.get("sensitivity", ()))
+        return cls(layers, groups, tuple(data["input_shape"]), sensitivity, blocks)
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,43 @@ class Evaluator(Protocol):
         ...
 
 
+class Prober(Protocol):
+    """Measures what a policy damages, cheaply; evaluators offer it besides."""
+
+    def damage(self, policy: Policy, measures: Sequence[str]) -> Mapping[str, float]:
+        """How far the compressed network is from the original, on the calibration inputs, without training.
+
+        Args:
+            policy: mostly of one decision. measures: of sensitivity.MEASURES.
+
+        Returns: by measure, at least 0.
+
+        Raises:
+            NotFinite, CompressionError: as ``evaluate``.
+        """
+        ...
+
+
+class Stateful(Protocol):
+    """A proposer whose memory is long in the making, so that a study keeps it.
+
+    It follows from what was told alone: told everything anew, a fresh one comes to the same memory. What is kept only
+    saves that time.
+    """
+
+    def state(self) -> bytes:
+        """Its whole memory, as safetensors and plain data; never a pickle."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Be as the one that wrote this, which had the same settings, space and seed.
+
+        Raises:
+            StoreError: the bytes are not such a memory. Nothing has changed then.
+        """
+        ...
+
+
 class Stopper(Protocol):
     """Ends trials early. Pure: the same arguments give the same answer."""
 

@@ -104,7 +104,7 @@ def resolve(
 
 def _decision(site: Site, domain: Domain, operators: Mapping[str, OperatorInfo]) -> Decision:
     setting = operators[site.operator].settings[site.setting]
-    return Decision(site, domain, setting.needs_training, setting.spread)
+    return Decision(site, domain, setting.needs_training, setting.spread, setting.neutral)
 
 
 def _targets(rule: Rule, operator: OperatorInfo, table: LayerTable) -> list[str]:

@@ -179,12 +179,13 @@ class OperatorInfo:
 
 @dataclass(frozen=True)
 class Decision:
-    """One coordinate of the search; ``needs_training`` and ``spread`` as its setting says (Setting)."""
+    """One coordinate of the search; the rest as its setting says (Setting). The order of operators has no neutral."""
 
     site: Site
     domain: Domain
     needs_training: bool = False
     spread: bool = False
+    neutral: Value | None = None
 
 
 @dataclass(frozen=True)

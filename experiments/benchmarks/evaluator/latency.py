@@ -1,11 +1,11 @@
 """Predicted against measured latency over random policies.
 
-    python experiments/benchmarks/evaluator/latency.py [--policies 30] [--seed 1]
+    python experiments/benchmarks/evaluator/latency.py [--policies 30] [--seeds 1 2 3]
 
 For ResNet-20 (CIFAR-10) and digits_net: builds the latency table of this machine, predicts random policies (a pruning
-ratio for every group; weight and activation bits for every layer), measures them all in turn, and compares. Prints
-Markdown, and writes it to ``latency.md`` beside this file with machine and versions. Needs the shared weights and
-pictures that experiments/cifar10_resnet20 names.
+ratio for every group; weight and activation bits for every layer), measures them all in turn, and compares, for each
+seed with a table measured anew. Prints Markdown, and writes it to ``latency.md`` beside this file with machine and
+versions. Needs the shared weights and pictures that experiments/cifar10_resnet20 names.
 """
 
 from __future__ import annotations
@@ -90,8 +90,12 @@ def compared(evaluator: NetworkEvaluator, policies: list[Policy]) -> np.ndarray:
     return np.column_stack([predicted, at_pace, now])
 
 
-def report(name: str, rows: np.ndarray, seconds: float, layers: int) -> list[str]:
-    """A row of the table for each way to measure."""
+def report(name: tuple[str, str], rows: np.ndarray, seconds: float, layers: int) -> list[str]:
+    """A row of the table for each way to measure.
+
+    Args:
+        name: the network and the seed.
+    """
     cells = []
     relative = rows / rows[0]
     ways = {
@@ -105,7 +109,7 @@ def report(name: str, rows: np.ndarray, seconds: float, layers: int) -> list[str
         found = [f"{np.median(errors):.1%}", f"{np.quantile(errors, 0.9):.1%}", f"{np.corrcoef(*ranks)[0, 1]:.3f}"]
         spread = f"{measured.min():.3f} to {measured.max():.3f}"
         cells.append(
-            "| " + " | ".join([name, label, str(len(measured)), spread, *found, f"{seconds:.0f}", str(layers)]) + " |"
+            "| " + " | ".join([*name, label, str(len(measured)), spread, *found, f"{seconds:.0f}", str(layers)]) + " |"
         )
     return cells
 
@@ -114,12 +118,13 @@ def main(arguments: list[str]) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policies", type=int, default=30, help="random policies of each network")
-    parser.add_argument("--seed", type=int, default=1, help="of the policies")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the policies; each its own table")
     parser.add_argument("--only", default="", help="a network whose name contains this; nothing is written then")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     head = [
         "network",
+        "seed",
         "measured",
         "policies",
         "from, to",
@@ -132,17 +137,16 @@ def main(arguments: list[str]) -> int:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     print("\n".join(lines), flush=True)
     for name, spec in (("ResNet-20", resnet20()), ("digits_net", digits())):
-        if given.only.lower() not in name.lower():
-            continue
-        start = time.perf_counter()
-        evaluator = predicting(spec)
-        seconds = time.perf_counter() - start
-        rng = np.random.default_rng(given.seed)
-        rows = compared(evaluator, [pruned_and_rounded(evaluator.table, rng) for _ in range(given.policies)])
-        lookup = evaluator.stopwatch.lookup
-        found = report(name, rows, seconds, len(lookup.table.rows) if lookup else 0)
-        print("\n".join(found), flush=True)
-        lines += found
+        for seed in given.seeds if given.only.lower() in name.lower() else ():
+            start = time.perf_counter()
+            evaluator = predicting(spec)
+            seconds = time.perf_counter() - start
+            rng = np.random.default_rng(seed)
+            rows = compared(evaluator, [pruned_and_rounded(evaluator.table, rng) for _ in range(given.policies)])
+            lookup = evaluator.stopwatch.lookup
+            found = report((name, str(seed)), rows, seconds, len(lookup.table.rows) if lookup else 0)
+            print("\n".join(found), flush=True)
+            lines += found
     if not given.only:
         publish(HERE / "latency.md", "\n".join(lines), f"Device: {device_name()}.")
     return 0

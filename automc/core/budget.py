@@ -1,0 +1,142 @@
+"""Bounds on what follows from a policy alone (MACs, BOPs, parameters, bytes), and policies that keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automc.core.analytic import COSTS, RATIOS
+from automc.core.ledger import Ledger
+from automc.core.metrics import Constraint
+from automc.core.policy import Policy
+from automc.core.space import SearchSpace
+from automc.core.trial import Trial
+from automc.errors import SpecError
+
+Cube = NDArray[np.float64]
+"""A point of the unit cube, shape (decisions,)."""
+
+ANALYTIC = (*COSTS, *RATIOS.values())
+"""Metrics that a budget can hold."""
+
+DOUBT = 1.05
+"""Bytes are predicted within a few per cent: until trials have told how far off, the bound is kept by so much."""
+
+_NEAR = ("size_bytes", "size_ratio")
+_LEVELS, _HALVINGS = 12, 12
+
+
+class Budget:
+    """The bounds of a study that a policy can be made to keep before it is evaluated.
+
+    Attributes:
+        constraints: those with a metric of ANALYTIC; the others can only be found out by evaluating.
+        cheapest, dearest: the points of the unit cube where every decision that has a cost costs least, and most.
+            Decisions without a cost are NaN there.
+
+    Raises:
+        SpecError: no policy of the space keeps a constraint.
+    """
+
+    def __init__(self, space: SearchSpace, constraints: Sequence[Constraint]) -> None:
+        self._space = space
+        self._ledger = Ledger(space)
+        self.constraints = tuple(c for c in constraints if c.metric in ANALYTIC)
+        self._off = dict.fromkeys(_NEAR, DOUBT)
+        self._told = 0
+        self.cheapest, self.dearest = self._corners()
+        for constraint, corner in ((c, self._corner(c)) for c in self.constraints):
+            best = self.costs(self._decoded(corner))[constraint.metric]
+            if not self._holds(constraint, {constraint.metric: best}):
+                which = "smallest" if constraint.sign == "<=" else "largest"
+                raise SpecError(
+                    f"constraint {constraint}: no policy of this space keeps it, the {which} has {constraint.metric} "
+                    f"{best:.4g}; widen the space or move the bound"
+                )
+
+    def costs(self, policy: Policy) -> dict[str, float]:
+        """The predicted costs and ratios of a policy (see Analytic)."""
+        self._ledger.put({d.site: policy[d.site] for d in self._space.decisions})
+        return self._ledger.costs()
+
+    def holds(self, policy: Policy, constraints: Sequence[Constraint] | None = None) -> bool:
+        """Whether a policy keeps the bounds, or others in their place, as far as can be told without evaluating it."""
+        costs = self.costs(policy)
+        return all(self._holds(c, costs) for c in (self.constraints if constraints is None else constraints))
+
+    def fit(self, cube: Sequence[float], constraints: Sequence[Constraint] | None = None) -> list[float]:
+        """The nearest point that keeps the bounds on the straight way from here to the cheapest corner (or, for a lower
+        bound, to the dearest). A point that keeps them is returned as it is.
+
+        Args:
+            cube: shape (decisions,). constraints: in the place of the budget's own; all of ANALYTIC.
+        """
+        point: Cube = np.asarray(cube, dtype=np.float64)
+        bounds = self.constraints if constraints is None else tuple(constraints)
+        upper = [c for c in bounds if c.sign == "<="]
+        if upper:
+            point = self._moved(point, self.cheapest, upper)
+        lower = [c for c in bounds if c.sign == ">="]
+        point = self._moved(point, self.dearest, lower) if lower else point
+        return [float(u) for u in point]
+
+    def learn(self, trials: Sequence[Trial]) -> None:
+        """How far the predicted bytes are off, from what trials of this space measured."""
+        for trial in trials:
+            measured = trial.measurement.metrics if trial.measurement else {}
+            if "size_bytes" not in measured or any(d.site not in trial.policy for d in self._space.decisions):
+                continue
+            off = measured["size_bytes"] / max(self.costs(trial.policy)["size_bytes"], 1.0)
+            if 0.5 < off < 2.0:
+                known = self._off["size_bytes"] if self._told else 0.0
+                self._off = dict.fromkeys(_NEAR, max(known, off))
+                self._told += 1
+
+    def _holds(self, constraint: Constraint, costs: Mapping[str, float]) -> bool:
+        """With a margin where the cost is predicted only nearly."""
+        off = self._off.get(constraint.metric, 1.0)
+        value = costs[constraint.metric] * (off if constraint.sign == "<=" else 1 / max(off, 1.0))
+        return constraint.violation({constraint.metric: value * (1 - 1e-12)}) == 0.0
+
+    def _moved(self, start: Cube, corner: Cube, bounds: Sequence[Constraint]) -> Cube:
+        """Bisection: costs fall (or rise) all along the way."""
+
+        def at(share: float) -> Cube:
+            return np.where(np.isnan(corner), start, start + share * (corner - start))
+
+        if self.holds(self._decoded(start), bounds):
+            return start
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.holds(self._decoded(at(middle)), bounds) else (middle, high)
+        return at(high)
+
+    def _corner(self, constraint: Constraint) -> Cube:
+        return self.cheapest if constraint.sign == "<=" else self.dearest
+
+    def _decoded(self, cube: Cube) -> Policy:
+        return self._space.decode(np.where(np.isnan(cube), 0.5, cube).tolist())
+
+    def _corners(self) -> tuple[Cube, Cube]:
+        """Decision by decision, with all others in the middle of what they can be."""
+        decisions = self._space.decisions
+        cheap, dear = np.full(len(decisions), np.nan), np.full(len(decisions), np.nan)
+        ledger = Ledger(self._space)
+        ledger.put({d.site: d.domain.decode(0.5) for d in decisions})
+        for i, decision in enumerate(decisions):
+            if not ledger.touches(decision.site):
+                continue
+            costs = []
+            values = decision.domain.values(_LEVELS)
+            for value in values:
+                ledger.put({decision.site: value})
+                found = ledger.costs()
+                costs.append(sum(found[name] for name in RATIOS.values()))
+            ledger.put({decision.site: decision.domain.decode(0.5)})
+            if max(costs) > min(costs):
+                cheap[i] = decision.domain.encode(values[int(np.argmin(costs))])
+                dear[i] = decision.domain.encode(values[int(np.argmax(costs))])
+        return cheap, dear
