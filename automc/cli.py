@@ -86,6 +86,7 @@ def search(
     seed: o.Seed = None,
     storage: o.Storage = None,
     overrides: o.Set = None,
+    origins: o.From = None,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> None:
@@ -100,9 +101,9 @@ def search(
     budget = {"budget_trials": trials, "workers_count": workers}
     changes = o.overrides(overrides, name=name, seed=seed, storage=storage, **budget)
     if dry_run:
-        _check(file, changes, as_json)
+        _check(file, changes, as_json, origins)
     else:
-        _run(runs.start(read_study(file, changes)), as_json)
+        _run(runs.start(read_study(file, changes), origins or ()), as_json)
 
 
 @app.command()
@@ -118,6 +119,8 @@ def extend(
     name: o.Name,
     trials: o.MoreTrials,
     proposer: o.Proposer = None,
+    changes: o.SetProposer = None,
+    origins: o.From = None,
     workers: o.Workers = None,
     storage: o.Storage = None,
     as_json: o.Json = False,
@@ -125,7 +128,8 @@ def extend(
     """Add trials to a study, also with another proposer."""
     from automc.app import runs
 
-    _run(runs.extend(name, trials, proposer, o.storage_of(storage), workers), as_json)
+    more = {"changes": changes or (), "warm_start": origins or ()}
+    _run(runs.extend(name, trials, proposer, o.storage_of(storage), workers, **more), as_json)
 
 
 @app.command()
@@ -259,11 +263,11 @@ def profile(
     _show(as_json, layers.to_data(), lambda: layers_text(layers))
 
 
-def _check(file: Path, changes: list[str], as_json: bool) -> None:
+def _check(file: Path, changes: list[str], as_json: bool, origins: list[str] | None = None) -> None:
     from automc.app import report, runs
     from automc.app.config import read_study
 
-    checked = runs.check(read_study(file, changes))
+    checked = runs.check(read_study(file, changes), origins or ())
     _show(as_json, report.check_data(checked), lambda: report.check_text(checked))
 
 
@@ -299,7 +303,9 @@ def _show(as_json: bool, data: Any, text: Callable[[], str]) -> None:
 
 
 def _talk(text: str) -> None:
-    print(f"automc: {text}", file=sys.stderr)
+    from automc.app.driving import talk
+
+    talk(text)
 
 
 def main(args: Sequence[str] | None = None) -> int:

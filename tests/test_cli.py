@@ -247,7 +247,7 @@ MISTAKES = [
     (
         ["extend", "demo", "--trials", "1", "--proposer", "tpee"],
         2,
-        "automc: proposer: unknown name 'tpee', did you mean 'tpe'?",
+        "automc: extend: proposer: unknown proposer 'tpee' (allowed: ",
     ),
     (["trial", "demo"], 2, "automc: a trial is written NAME/NUMBER, such as digits/17, not 'demo'"),
     (["trial", "demo/999"], 5, "automc: "),

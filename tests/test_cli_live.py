@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from automc.app.board import Board, cells
-from automc.app.live import Lines, Screen, clock, watch
+from automc.app.live import Lines, Screen, clock, counting, watch
 from automc.core.layers import Group, Layer, LayerTable
 from automc.core.metrics import Constraint, Measurement, Objective
 from automc.core.pareto import covered, front
@@ -154,3 +154,18 @@ def test_a_terminal_gets_the_live_view() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (187, "3:07"), (7389, "2:03:09")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_counting_is_one_line_on_a_terminal_and_silent_elsewhere() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen, log = Terminal(), io.StringIO()
+    for stream in (screen, log):
+        with counting("probe", stream) as heard:
+            for done in range(1, 4):
+                heard(done, 3)
+    assert log.getvalue() == ""
+    shown = [line.removesuffix("\x1b[K") for line in screen.getvalue().split("\r")]
+    assert shown == ["", "probe 1/3, 0 s left", "probe 2/3, 0 s left", "probe 3/3, 0 s left", ""]

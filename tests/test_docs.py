@@ -19,6 +19,7 @@ from automc.core.trial import REASONS
 from automc.evaluation.device import Device
 from automc.evaluation.entries import COMMON
 from automc.evaluation.prefix import Caching
+from automc.evaluation.probing import ProbeSettings
 from automc.evaluation.recipe import Recipe
 from automc.evaluation.restoring import Restoring
 from automc.evaluation.synthetic import SyntheticSettings
@@ -70,7 +71,17 @@ def views() -> set[str]:
     return {name for path in files for name in re.findall(r"CREATE VIEW (\w+)", path.read_text(encoding="utf-8"))}
 
 
-EVALUATOR_SETTINGS = (Recipe, Caching, Device, Doubt, LatencySettings, Energy, Restoring, SyntheticSettings)
+EVALUATOR_SETTINGS = (
+    Recipe,
+    Caching,
+    Device,
+    Doubt,
+    LatencySettings,
+    Energy,
+    Restoring,
+    ProbeSettings,
+    SyntheticSettings,
+)
 
 
 def extras() -> set[str]:

@@ -32,6 +32,7 @@ def search(
     name: str = "study",
     storage: str = DEFAULT_STORAGE,
     listener: Listener | None = None,
+    warm_start: Sequence[str | Study] = (),
     **more: Any,
 ) -> Study:
     """Search, and return the study when its budget is spent (or Ctrl-C ended it; ``resume`` goes on).
@@ -49,6 +50,8 @@ def search(
         constraints: such as ``["macs_ratio <= 0.5"]``.
         trials: how many trials to evaluate, on all rungs together.
         listener: hears every event, see core.search.Listener.
+        warm_start: studies whose trials and sensitivities are reused, of this or a similar network: ``NAME``,
+            ``NAME@STORAGE`` or a Study.
         more: any other key of a study file: proposer, stopper, evaluator, rungs, workers (or just their number), seed.
 
     Raises:
@@ -68,7 +71,8 @@ def search(
         more["workers"] = {"count": more["workers"]}
     objectives = objectives or {metric: METRICS[metric].direction for metric in (_first_metric(task), "size_bytes")}
     said |= {"name": name, "space": space, "objectives": dict(objectives), "constraints": list(constraints)}
-    study = start(study_from({**said, "budget": budget, "storage": storage, **more}, "automc.search()"), **objects)
+    study_file = study_from({**said, "budget": budget, "storage": storage, **more}, "automc.search()")
+    study = start(study_file, warm_start, **objects)
     study.run(listener)
     return study
 

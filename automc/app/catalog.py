@@ -12,13 +12,7 @@ from automc.core.study import Part
 from automc.errors import SpecError
 from automc.evaluation.entries import DATA, ZOO
 from automc.evaluation.tasks import TASKS
-
-PROPOSERS: Mapping[str, str] = {
-    "tpe": "automc.proposers.optuna:TPEProposer",
-    "nsga2": "automc.proposers.optuna:NSGA2Proposer",
-    "random": "automc.proposers.random:RandomProposer",
-    "uniform": "automc.proposers.uniform:UniformProposer",
-}
+from automc.proposers.members import PROPOSERS
 
 STOPPERS: Mapping[str, str] = {
     "never": "automc.stoppers:NeverStopper",
@@ -64,9 +58,10 @@ def build(table: Mapping[str, str], kind: str, chosen: Part, *arguments: Any) ->
             )
         # What a setting may be is read off its default; a whole number will do where a fraction may stand.
         wanted = type(known[key].default)
-        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or isinstance(value, bool) != (wanted is bool):
             raise SpecError(f"{kind}.settings.{key}: must be {_TYPES.get(wanted, wanted.__name__)}, not {value!r}")
     return make(*arguments, **chosen.settings)
 
 
-_TYPES = {int: "a whole number", float: "a number", str: "text"}
+_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -12,17 +12,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from automc.app import catalog
 from automc.app.overrides import override
+from automc.app.parts_schema import part
 from automc.app.paths import find_space
 from automc.app.places import SPACE, STUDY, Mistakes, Node, Place
 from automc.app.plain_places import grow
-from automc.app.readers import show, text
+from automc.app.readers import Fields, show, text
 from automc.app.study_schema import study
 from automc.app.yaml_places import parse, read_text
 from automc.core.layers import LayerTable
 from automc.core.rules import Rule, nearest, resolve
 from automc.core.space import SearchSpace
-from automc.core.study import StudySpec
+from automc.core.study import Part, StudySpec
 from automc.errors import SpecError
 from automc.operators import OPERATORS
 
@@ -75,6 +77,17 @@ def study_from(document: Mapping[str, Any], label: str) -> StudyFile:
         SpecError: one line a mistake.
     """
     return _checked(grow(document, "", Place(STUDY, label), Mistakes()), Path(label))
+
+
+def proposer_from(current: Part, given: str | Mapping[str, Any] | None, changes: Sequence[str]) -> Part:
+    """The proposer of an extension, read as in a study file."""
+    said = {"name": current.name, "settings": current.settings} if given is None else given
+    root = grow({"proposer": said}, "", Place(STUDY, "extend"), Mistakes())
+    for change in changes:
+        override(root, change, lambda node: None)
+    found = Fields(root, ("proposer",)).get("proposer", part(catalog.PROPOSERS, "proposer"), current)
+    root.mistakes.raise_all()
+    return found
 
 
 def check_space(study: StudyFile, table: LayerTable) -> SearchSpace:

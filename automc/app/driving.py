@@ -18,6 +18,11 @@ from automc.errors import LeaseHeld, StoreError
 HEARTBEAT_SECONDS = 1.0
 
 
+def talk(line: str) -> None:
+    """A line for people: on stderr, because stdout is data."""
+    print(f"automc: {line}", file=sys.stderr)
+
+
 class Tenure:
     """Owns a study while a search runs: takes the lease, keeps it alive from a thread, gives it back.
 
@@ -67,7 +72,7 @@ def interrupts() -> Iterator[threading.Event]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        print("automc: finishing the running trials; Ctrl-C again to quit at once", file=sys.stderr)
+        talk("finishing the running trials; Ctrl-C again to quit at once")
 
     before = signal.signal(signal.SIGINT, handle)
     try:

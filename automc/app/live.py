@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -37,6 +38,24 @@ def watch(board: Board, layers: LayerTable, stream: TextIO) -> Iterator[Lines | 
         transient=False,
     ):
         yield screen
+
+
+@contextmanager
+def counting(what: str, stream: TextIO) -> Iterator[Callable[[int, int], None]]:
+    """Tells how far something is, told (done, total): on a terminal one line that is wiped at the end, else nothing."""
+    start = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        left = clock((time.monotonic() - start) / done * (total - done))
+        stream.write(f"\r{what} {done}/{total}, {left} left\x1b[K")
+        stream.flush()
+
+    try:
+        yield show if stream.isatty() else lambda done, total: None
+    finally:
+        if stream.isatty():
+            stream.write("\r\x1b[K")
+            stream.flush()
 
 
 class Lines:

@@ -46,6 +46,9 @@ Seed = Annotated[int | None, typer.Option(help="seed of every random choice")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check only; write nothing")]
 Proposer = Annotated[str | None, _text("NAME", "who proposes from now on; it is told all trials so far")]
 
+From = Annotated[list[str] | None, _text("NAME[@URL]", "reuse the trials of another study; may be repeated", "--from")]
+SetProposer = Annotated[list[str] | None, _text("KEY=VALUE", "change proposer.settings.KEY; may be repeated", "--set")]
+
 Where = Annotated[str | None, _text("FILTER", 'such as "top1 >= 0.95 and size_ratio < 0.2"')]
 Sort = Annotated[str, _text("KEYS", "columns, - for descending: -top1,size_bytes")]
 Limit = Annotated[int | None, typer.Option(min=1, help="at most so many rows")]

@@ -11,6 +11,7 @@ from automc.app.frames import frame_text
 from automc.app.live import clock
 from automc.app.space_report import block_rows, group_rows, layer_rows, layers_text, space_data, space_text
 from automc.app.tables import cell, pairs, table
+from automc.app.warm import lines
 from automc.core.layers import Layer, LayerTable
 from automc.core.metrics import METRICS
 from automc.core.order import SITE as ORDER_SITE
@@ -155,6 +156,7 @@ def check_data(checked: Checked) -> dict[str, Any]:
         "space": space_data(checked.space),
         "baseline": checked.baseline,
         "cost": _cost(checked),
+        "warm_start": list(checked.warm_start),
     }
 
 
@@ -163,12 +165,15 @@ def check_text(checked: Checked) -> str:
     cost = _cost(checked)
     pace = f"one evaluation at the first rung took {cost['seconds_per_evaluation']:.2f} s on this machine"
     whole = f"{cost['trials']} trials on {cost['workers'] or 1} worker(s): about {clock(cost['seconds'])}"
+    before = f"first {cost['probes']} probes of single decisions: about {clock(cost['probe_seconds'])}\n"
+    before = before if cost["probes"] else ""
     return "\n\n".join(
         [
             layers_text(checked.table),
             space_text(checked.space),
             f"the original model, by the metrics of {checked.spec.task.name}\n" + pairs(checked.baseline),
-            f"{pace}; {whole}, repair on higher rungs not counted\nnothing was written",
+            *(["\n".join(lines(checked.warm_start))] if checked.warm_start else []),
+            f"{before}{pace}; {whole}, repair on higher rungs not counted\nnothing was written",
         ]
     )
 
@@ -182,6 +187,8 @@ def _cost(checked: Checked) -> dict[str, Any]:
         "trials": spec.budget.trials,
         "workers": spec.workers.count,
         "seconds": seconds if bound is None else min(seconds, bound),
+        "probes": checked.probes,
+        "probe_seconds": checked.probes * checked.seconds_per_probe,
     }
 
 
@@ -202,6 +209,7 @@ def study_text(study: Study) -> str:
         "trials": f"{counts}; budget {facts['budget']}; {facts['answered_from_store']} answered from the store",
         "failures": failures,
         "proposer": facts["proposer"],
+        **({"started from": "; ".join(map(_started, facts["warm_start"]))} if facts["warm_start"] else {}),
         "evaluated": f"{clock(facts['seconds'])} of work{_inputs(facts['inputs'])}",
         "best": best or "-",
         **({"error": f"{errors} (median standard error)"} if errors else {}),
@@ -212,6 +220,11 @@ def study_text(study: Study) -> str:
     if not len(frame):
         return pairs(head)
     return f"{pairs(head)}\n\n{frame_text(frame, trial_columns(study.spec, list(frame.columns)))}"
+
+
+def _started(origin: Mapping[str, Any]) -> str:
+    left = sum(origin["excluded"].values())
+    return f"{origin['reused']} trials of {origin['study']}" + (f" ({left} left out)" if left else "")
 
 
 def _inputs(facts: Mapping[str, Any]) -> str:

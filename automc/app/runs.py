@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automc.app import latencies
+from automc.app import driving, findings, latencies, warm
 from automc.app.paths import rooted
-from automc.app.study import Study, built, prepared, sensed
+from automc.app.study import Study, built, prepared
 from automc.app.study_schema import DEFAULT_STORAGE
 from automc.core.layers import LayerTable
 from automc.core.space import SearchSpace
 from automc.core.study import ModelSpec, Part, StudySpec
+from automc.core.transfer import Setup
 from automc.core.trial import TrialState
 from automc.errors import SpecError
 from automc.stores import open_store
@@ -27,17 +28,21 @@ if TYPE_CHECKING:
     from automc.export.proof import Proof
 
 
-def start(study_file: StudyFile, **objects: Any) -> Study:
+def start(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objects: Any) -> Study:
     """Create a study; ``run`` searches. Everything is built and checked before anything is written.
 
+    Args:
+        warm_start: studies whose trials and sensitivities are reused: ``NAME``, ``NAME@STORAGE`` or an open study.
+
     Raises:
-        StudyExists: the name is taken. SpecError, ModelError, DataError: what is wrong, in one line.
+        StudyExists: the name is taken. UnknownStudy: to start from. SpecError, ModelError, DataError: what is wrong, in
+            one line.
     """
     spec = rooted(study_file.spec)
-    evaluator, space = _checked(study_file, objects)
-    space = sensed(spec, space, evaluator)
+    origins = warm.origins(warm_start, study_file.storage)
+    evaluator, setup = _checked(study_file, objects)
+    facts = findings.facts(spec, setup, evaluator, origins)
     store = open_store(study_file.storage)
-    facts = {"layers": space.layers.to_data(), "baseline": evaluator.baseline, "space": space.to_data()}
     store.create(spec, facts)
     study = Study(spec.name, store, study_file.storage, **objects)
     study.evaluator = evaluator
@@ -49,7 +54,11 @@ def start(study_file: StudyFile, **objects: Any) -> Study:
 class Checked:
     """What ``check`` found: the layer table, the space, the original model's metrics.
 
-    ``seconds_per_evaluation`` is the measured time of evaluating one random policy at the first rung.
+    Attributes:
+        seconds_per_evaluation: measured time of evaluating one random policy at the first rung.
+        probes: how many policies are measured before the first trial, because the proposer asks for sensitivities.
+        seconds_per_probe: measured time of one of these; 0 without any.
+        warm_start: what would be reused of each study to start from, see ``warm.summary``.
     """
 
     spec: StudySpec
@@ -57,14 +66,23 @@ class Checked:
     space: SearchSpace
     baseline: Mapping[str, float]
     seconds_per_evaluation: float
+    probes: int = 0
+    seconds_per_probe: float = 0.0
+    warm_start: Sequence[Mapping[str, Any]] = ()
 
 
-def check(study_file: StudyFile, **objects: Any) -> Checked:
-    """Validate a study down to one real evaluation; writes nothing. Raises like ``start``."""
-    evaluator, space = _checked(study_file, objects)
-    policy = space.decode(np.random.default_rng(study_file.spec.seed).random(len(space)).tolist())
+def check(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objects: Any) -> Checked:
+    """Validate a study down to one real evaluation and one probe; writes nothing. Raises like ``start``."""
+    spec, origins = study_file.spec, warm.origins(warm_start, study_file.storage)
+    evaluator, setup = _checked(study_file, objects)
+    space = setup.space
+    policy = space.decode(np.random.default_rng(spec.seed).random(len(space)).tolist())
     measurement = evaluator.evaluate(policy, 0, lambda step, value: True)
-    return Checked(study_file.spec, evaluator.table, space, evaluator.baseline, measurement.seconds)
+    plan = findings.planned(spec, setup, evaluator, origins)
+    pace = findings.seconds_per_probe(evaluator, plan)
+    reused = warm.summary({warm.KEY: warm.entries(origins, spec, setup)})
+    found = (spec, evaluator.table, space, evaluator.baseline, measurement.seconds)
+    return Checked(*found, len(plan.probes), pace, reused)
 
 
 def open_study(name: str, storage: str = DEFAULT_STORAGE, **objects: Any) -> Study:
@@ -85,20 +103,35 @@ def resume(name: str, storage: str = DEFAULT_STORAGE, workers: int | None = None
 def extend(
     name: str,
     trials: int,
-    proposer: str | None = None,
+    proposer: str | Mapping[str, Any] | None = None,
     storage: str = DEFAULT_STORAGE,
     workers: int | None = None,
+    *,
+    changes: Sequence[str] = (),
+    warm_start: Sequence[str | Study] = (),
     **objects: Any,
 ) -> Study:
     """More trials for a study, also with another proposer, which is told everything known.
 
+    What the new proposer needs is measured before the revision is in force; if that fails, nothing has changed.
+
+    Args:
+        proposer: what a study file says under ``proposer``; None for the one there is.
+        changes: of its settings, as in ``proposer.settings.population=30``.
+        warm_start: as for ``start``; added to what the study was started from.
+
     Raises:
-        SpecError: trials below 1, or an unknown proposer.
+        SpecError: trials below 1, an unknown proposer, or one that cannot work with this study. LeaseHeld: it is being
+            searched. UnknownStudy: to start from.
     """
     study = open_study(name, storage, **objects)
     if trials < 1:
         raise SpecError(f"extend: trials must be at least 1, not {trials}")
-    _revise(study, workers, trials, proposer)
+    from automc.app.config import proposer_from
+
+    with driving.Tenure(study.store, name):
+        chosen = proposer_from(study.spec.proposer, proposer, changes)
+        _revise(study, workers, trials, chosen, warm.origins(warm_start, storage))
     return study
 
 
@@ -131,7 +164,13 @@ def studies(storage: str = DEFAULT_STORAGE) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _revise(study: Study, workers: int | None = None, trials: int = 0, proposer: str | None = None) -> None:
+def _revise(
+    study: Study,
+    workers: int | None = None,
+    trials: int = 0,
+    proposer: Part | None = None,
+    origins: Sequence[warm.Origin] = (),
+) -> None:
     """Put a changed spec in force, once everything it names is known to be there."""
     spec = study.spec
     changed = replace(spec, budget=replace(spec.budget, trials=spec.budget.trials + trials))
@@ -143,15 +182,16 @@ def _revise(study: Study, workers: int | None = None, trials: int = 0, proposer:
             )
         changed = replace(changed, workers=replace(spec.workers, count=workers))
     if proposer is not None:
-        changed = replace(changed, proposer=Part(proposer))
+        changed = replace(changed, proposer=proposer)
     if changed != spec:
-        built(changed, study.space)
+        setup = Setup(study.space, study.baseline, spec.rungs)
+        facts = findings.facts(changed, setup, study.evaluator, origins, study.facts)
         # A changed number of workers changes no proposal; only an extension begins anew, knowing all there is.
         first = len(study.records()) if trials else spec.first_trial
-        study.store.revise(replace(changed, revision=spec.revision + 1, first_trial=first))
+        study.revise(replace(changed, revision=spec.revision + 1, first_trial=first), facts)
 
 
-def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, SearchSpace]:
+def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Setup]:
     from automc.app.config import check_space
 
     try:
@@ -160,7 +200,7 @@ def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Se
         built(study_file.spec, space)
     except SpecError as error:
         raise SpecError(study_file.placed(str(error))) from error
-    return evaluator, space
+    return evaluator, Setup(space, evaluator.baseline, study_file.spec.rungs)
 
 
 def verify(folder: Path) -> Proof:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automc.app import catalog, driving, latencies
+from automc.app import catalog, driving, latencies, warm
 from automc.app.confidence import Audit, audit, median_errors, savings
 from automc.core.budget import Budget
 from automc.core.hopeless import Doubt
 from automc.core.layers import LayerTable
+from automc.core.memory import RememberingProposer
 from automc.core.metrics import Objective, losses
 from automc.core.pareto import covered, front, knee
 from automc.core.ports import Proposer, Stopper
-from automc.core.probing import measures_of, probed
 from automc.core.rules import nearest, resolve
 from automc.core.search import Ending, Listener, Search
 from automc.core.space import SearchSpace
@@ -68,18 +68,25 @@ class Study:
         return self.store.spec(self.name)
 
     @cached_property
-    def _facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
+        """Plain data found before the first trial: layer table, space, baseline metrics, trials of other studies."""
         return self.store.facts(self.name)
 
     @cached_property
     def layers(self) -> LayerTable:
         """The layer table of the original model."""
-        return LayerTable.from_data(self._facts["layers"])
+        return LayerTable.from_data(self.facts["layers"])
+
+    def revise(self, spec: StudySpec, facts: Mapping[str, Any] | None = None) -> None:
+        """Put a new revision in force and, with it, new facts."""
+        self.store.revise(spec, facts)
+        for known in ("facts", "layers"):
+            self.__dict__.pop(known, None)
 
     @property
     def baseline(self) -> dict[str, float]:
         """The original model's metrics."""
-        return dict(self._facts["baseline"])
+        return dict(self.facts["baseline"])
 
     @cached_property
     def evaluator(self) -> NetworkEvaluator:
@@ -98,7 +105,7 @@ class Study:
         spec = self.spec
         table = replace(self.evaluator.table, sensitivity=self.layers.sensitivity)
         space = resolve(spec.rules, spec.order, table, OPERATORS, spec.orders)
-        if json.loads(json.dumps(space.to_data())) != self._facts["space"]:
+        if json.loads(json.dumps(space.to_data())) != self.facts["space"]:
             raise SpecError(
                 f"study {self.name!r}: model or operators give another space than when it began; start a new study"
             )
@@ -199,6 +206,7 @@ class Study:
             "seconds": sum(t.measurement.seconds for t in records if t.measurement and t.twin is None),
             "median_errors": median_errors(records),
             "prediction_error": latencies.prediction_error(records),
+            "warm_start": warm.summary(self.facts),
             "inputs": {**asdict(saved), "share": saved.share, "doubt": _doubt(spec) if saved.stopped else None},
         }
 
@@ -213,12 +221,15 @@ class Study:
             LeaseHeld: another driver searches this study. SpecError: the model is not the one it began with.
         """
         with driving.Tenure(self.store, self.name) as tenure, driving.interrupts() as asked:
-            spec = self.spec
-            parts = built(spec, self.space)
+            spec, space = self.spec, self.space
+            proposer, stopper = built(spec, space)
+            lasting = RememberingProposer(proposer, self.store, self.name, warm.told(self.facts, space), driving.talk)
             try:
                 with driving.executor(self.evaluator, spec.workers) as executor:
-                    search = Search(spec, self.space, parts, executor, self.store, listener)
-                    return search.run(lambda: asked.is_set() or tenure.over)
+                    search = Search(spec, space, (lasting, stopper), executor, self.store, listener)
+                    ending = search.run(lambda: asked.is_set() or tenure.over)
+                    lasting.keep()
+                    return ending
             except KeyboardInterrupt:  # before the first trial or after the last: nothing was running
                 return Ending.INTERRUPTED
 
@@ -282,19 +293,14 @@ def built(spec: StudySpec, space: SearchSpace) -> tuple[Proposer, Stopper]:
     """
     budget = Budget(space, spec.constraints)
     shared = (space, spec.objectives, spec.constraints, spec.seed)
-    proposer: Proposer = catalog.build(catalog.PROPOSERS, "proposer", spec.proposer, *shared)
+    try:
+        proposer: Proposer = catalog.build(catalog.PROPOSERS, "proposer", spec.proposer, *shared)
+    except SpecError as error:
+        said = str(error)
+        raise SpecError(said if said.startswith("proposer") else f"proposer {spec.proposer.name}: {said}") from error
     if budget.constraints:
-        proposer = FeasibleProposer(proposer, space, budget)
+        proposer = FeasibleProposer.around(proposer, space, budget)
     return proposer, catalog.build(catalog.STOPPERS, "stopper", spec.stopper)
-
-
-def sensed(spec: StudySpec, space: SearchSpace, evaluator: Any) -> SearchSpace:
-    """The space with the sensitivities in its layer table that the proposer asks for; measured if it has none."""
-    wanted = measures_of(built(spec, space)[0])
-    if set(wanted) <= set(space.layers.sensitivity.measures):
-        return space
-    found = probed(space, evaluator, wanted)
-    return replace(space, layers=replace(space.layers, sensitivity=found))
 
 
 def _metrics(trial: Trial) -> Mapping[str, float]:

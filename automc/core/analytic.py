@@ -26,7 +26,7 @@ RATIOS = {"params": "params_ratio", "macs": "macs_ratio", "bops": "bops_ratio", 
 Settings = Mapping[str, Mapping[str, Mapping[str, Value]]]
 """A policy by operator, layer and setting."""
 
-_ARRAY_BYTES, _NOTE_BYTES = 100, 230
+ARRAY_BYTES, NOTE_BYTES = 100, 230
 """What the header of a packed file says of an array, and of a compressed weight, about."""
 
 
@@ -154,10 +154,10 @@ def _of(settings: Settings, operator: str, layer: str) -> Mapping[str, Value]:
 
 def layer_weights(layer: Layer) -> int:
     """Parameters of a layer without its bias."""
-    return layer.params - layer.out_channels * _biased(layer)
+    return layer.params - layer.out_channels * biased(layer)
 
 
-def _biased(layer: Layer) -> bool:
+def biased(layer: Layer) -> bool:
     """Whether the parameters beyond the products are one bias an output."""
     size = math.prod(layer.kernel)
     inputs = 1 if layer.kind == "depthwise" else layer.in_channels
@@ -174,9 +174,9 @@ def size_bytes(layer: Layer, kept: Kept) -> float:
     outputs = layer.out_channels * kept.outputs
     quantized, masked = kept.weight_bits < UNTOUCHED, kept.weights < 1
     stored = weights * (kept.weights * kept.weight_bits + _mask_bits(kept)) / 8
-    header = _ARRAY_BYTES * (1 + quantized + masked) + _NOTE_BYTES * (quantized or masked)
+    header = ARRAY_BYTES * (1 + quantized + masked) + NOTE_BYTES * (quantized or masked)
     steps = 4 * outputs * quantized
-    return stored + kept.parts * (steps + header) + 4 * outputs + _ARRAY_BYTES
+    return stored + kept.parts * (steps + header) + 4 * outputs + ARRAY_BYTES
 
 
 def _mask_bits(kept: Kept) -> float:
@@ -211,7 +211,7 @@ def _rank(layer: Layer, outputs: float, inputs: float, settings: Mapping[str, Va
     if (
         ratio >= 1
         or layer.kind not in ("conv", "linear")
-        or layer.params != layer.out_channels * (layer.in_channels * math.prod(layer.kernel) + _biased(layer))
+        or layer.params != layer.out_channels * (layer.in_channels * math.prod(layer.kernel) + biased(layer))
     ):
         return 1.0, 1
     outs, ins = round(layer.out_channels * outputs), round(layer.in_channels * inputs)

@@ -49,7 +49,7 @@ class Budget:
         self.cheapest, self.dearest = self._corners()
         for constraint, corner in ((c, self._corner(c)) for c in self.constraints):
             best = self.costs(self._decoded(corner))[constraint.metric]
-            if not self._holds(constraint, {constraint.metric: best}):
+            if not self.keeps(constraint, {constraint.metric: best}):
                 which = "smallest" if constraint.sign == "<=" else "largest"
                 raise SpecError(
                     f"constraint {constraint}: no policy of this space keeps it, the {which} has {constraint.metric} "
@@ -64,7 +64,14 @@ class Budget:
     def holds(self, policy: Policy, constraints: Sequence[Constraint] | None = None) -> bool:
         """Whether a policy keeps the bounds, or others in their place, as far as can be told without evaluating it."""
         costs = self.costs(policy)
-        return all(self._holds(c, costs) for c in (self.constraints if constraints is None else constraints))
+        return all(self.keeps(c, costs) for c in (self.constraints if constraints is None else constraints))
+
+    def keeps(self, constraint: Constraint, costs: Mapping[str, float]) -> bool:
+        """Whether these costs keep one bound, with a margin where a cost is predicted only nearly."""
+        off = self.margin(constraint.metric)
+        # A cost that is equal but for the rounding of sums keeps the bound.
+        safe = off * (1 - 1e-12) if constraint.sign == "<=" else (1 + 1e-12) / max(off, 1.0)
+        return constraint.violation({constraint.metric: costs[constraint.metric] * safe}) == 0.0
 
     def fit(self, cube: Sequence[float], constraints: Sequence[Constraint] | None = None) -> list[float]:
         """The nearest point that keeps the bounds on the straight way from here to the cheapest corner (or, for a lower
@@ -83,8 +90,12 @@ class Budget:
         return [float(u) for u in point]
 
     def learn(self, trials: Sequence[Trial]) -> None:
-        """How far the predicted bytes are off, from what trials of this space measured."""
+        """How far the predicted bytes are off, from what trials of this space measured; those of other studies (with
+        numbers below 0) may be of another network.
+        """
         for trial in trials:
+            if trial.number < 0:
+                continue
             measured = trial.measurement.metrics if trial.measurement else {}
             if "size_bytes" not in measured or any(d.site not in trial.policy for d in self._space.decisions):
                 continue
@@ -94,11 +105,20 @@ class Budget:
                 self._off = dict.fromkeys(_NEAR, max(known, off))
                 self._told += 1
 
-    def _holds(self, constraint: Constraint, costs: Mapping[str, float]) -> bool:
-        """With a margin where the cost is predicted only nearly."""
-        off = self._off.get(constraint.metric, 1.0)
-        value = costs[constraint.metric] * (off if constraint.sign == "<=" else 1 / max(off, 1.0))
-        return constraint.violation({constraint.metric: value * (1 - 1e-12)}) == 0.0
+    def margin(self, metric: str) -> float:
+        """What the predicted metric is multiplied by before it is held against an upper bound."""
+        return self._off.get(metric, 1.0)
+
+    @property
+    def learned(self) -> float | None:
+        """What measured bytes were over the predicted ones, at most; None before a trial told. Can be set to an
+        earlier answer.
+        """
+        return self._off["size_bytes"] if self._told else None
+
+    @learned.setter
+    def learned(self, off: float | None) -> None:
+        self._told, self._off = int(off is not None), dict.fromkeys(_NEAR, DOUBT if off is None else off)
 
     def _moved(self, start: Cube, corner: Cube, bounds: Sequence[Constraint]) -> Cube:
         """Bisection: costs fall (or rise) all along the way."""

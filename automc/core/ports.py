@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from automc.core.hopeless import Rival
 from automc.core.metrics import Measurement
@@ -88,6 +88,7 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
 class Prober(Protocol):
     """Measures what a policy damages, cheaply; evaluators offer it besides."""
 
@@ -105,6 +106,7 @@ class Prober(Protocol):
         ...
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """A proposer whose memory is long in the making, so that a study keeps it.
 
@@ -183,8 +185,11 @@ class StudyStore(Protocol):
         """
         ...
 
-    def revise(self, spec: StudySpec) -> None:
+    def revise(self, spec: StudySpec, facts: Mapping[str, Any] | None = None) -> None:
         """Put a new revision in force: ``spec.revision`` must be the stored one + 1.
+
+        Args:
+            facts: take the place of the old ones in the same transaction; None leaves them.
 
         Raises:
             UnknownStudy, StoreError.
@@ -196,7 +201,7 @@ class StudyStore(Protocol):
         ...
 
     def facts(self, study: str) -> Mapping[str, Any]:
-        """What ``create`` was given. Raises UnknownStudy."""
+        """What ``create``, or ``revise`` after it, was given. Raises UnknownStudy."""
         ...
 
     def studies(self) -> Sequence[StudySummary]:
@@ -296,7 +301,26 @@ class LatencyStore(Protocol):
         ...
 
 
-class Store(StudyStore, TrialStore, LeaseStore, LatencyStore, Protocol):
+class AgentStore(Protocol):
+    """What Stateful proposers remember: one memory a study and revision. Writing needs the lease, like trials."""
+
+    def keep_memory(self, study: str, told: int, state: bytes) -> None:
+        """Keep the memory of the revision in force, in the place of an older one, in one durable transaction.
+
+        Args:
+            told: of how many of the study's trials, from number 0 on, it is the memory.
+
+        Raises:
+            UnknownStudy, LeaseHeld.
+        """
+        ...
+
+    def memory(self, study: str) -> tuple[int, bytes] | None:
+        """(told, state) as kept last for the revision in force, or None. Raises UnknownStudy."""
+        ...
+
+
+class Store(StudyStore, TrialStore, LeaseStore, LatencyStore, AgentStore, Protocol):
     """The whole trial database."""
 
     def close(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from automc.core.analytic import Analytic
 from automc.core.policy import Policy, Site, Value
 from automc.core.ports import Prober, Proposer
 from automc.core.sensitivity import Probe, Sensitivity
@@ -15,20 +16,43 @@ LEVELS = 5
 """Values of a range that are probed, besides the neutral one; of a choice all are."""
 
 
-def probed(space: SearchSpace, prober: Prober, measures: Sequence[str]) -> Sensitivity:
+def probed(
+    space: SearchSpace,
+    prober: Prober,
+    measures: Sequence[str],
+    known: Sensitivity | None = None,
+    heard: Callable[[int, int], None] = lambda done, total: None,
+) -> Sensitivity:
     """The table of a space.
 
     Args:
-        measures: of sensitivity.MEASURES.
+        measures: of sensitivity.MEASURES. known: what was measured of this network before and is not measured again.
+        heard: called after every probe that was measured with how many are done, and how many there will be.
     """
+    before, total, done = _damages(known), len(unknown_probes(space, measures, known)), 0
     probes = []
     for site, value, policy in probes_of(space):
+        damage = dict(before.get((site, value), {})) if policy else dict.fromkeys(measures, 0.0)
+        wanted = [measure for measure in measures if measure not in damage]
         try:
-            damage = dict(prober.damage(policy, measures)) if policy else dict.fromkeys(measures, 0.0)
+            damage |= prober.damage(policy, wanted) if wanted else {}
         except (CompressionError, NotFinite):
-            damage = dict.fromkeys(measures, math.inf)
-        probes.append(Probe(site, value, damage))
+            damage |= dict.fromkeys(wanted, math.inf)
+        if wanted:
+            done += 1
+            heard(done, total)
+        probes.append(Probe(site, value, {measure: damage[measure] for measure in measures}))
     return Sensitivity(tuple(probes))
+
+
+def unknown_probes(space: SearchSpace, measures: Sequence[str], known: Sensitivity | None = None) -> list[Policy]:
+    """The policies that ``probed`` would hand to the prober."""
+    before = _damages(known)
+    return [
+        policy
+        for site, value, policy in probes_of(space)
+        if policy and not set(measures) <= set(before.get((site, value), {}))
+    ]
 
 
 def measures_of(proposer: Proposer) -> tuple[str, ...]:
@@ -40,10 +64,12 @@ def measures_of(proposer: Proposer) -> tuple[str, ...]:
 def probes_of(space: SearchSpace) -> Iterator[tuple[Site, Value, Policy]]:
     """What to probe: site, value, and the policy that has only this; the empty one for the neutral value.
 
+    In the order of the layers, so that a prober can go on from what the network did up to the layer before.
+
     Decisions that only say how something is done (a criterion, a method) have no damage of their own: beside a probe
     they are as the operator has them by itself. So are those that need training.
     """
-    for decision in space.decisions:
+    for decision in sorted(space.decisions, key=_depth(space)):
         if not _measurable(decision):
             continue
         site, neutral = decision.site, decision.neutral
@@ -51,6 +77,20 @@ def probes_of(space: SearchSpace) -> Iterator[tuple[Site, Value, Policy]]:
         beside = {s: v for s, v in space.fixed.items() if s[:2] == site[:2]}
         for value in sorted({*_levels(decision), neutral}, key=float):
             yield site, value, Policy({**beside, site: value} if value != neutral else {})
+
+
+def _depth(space: SearchSpace) -> Callable[[Decision], int]:
+    """The first layer that a decision changes."""
+    index, touched = {layer.name: layer.index for layer in space.layers.layers}, Analytic(space.layers).touched
+    return lambda decision: min((index[name] for name in touched(decision.site)), default=0)
+
+
+def _damages(known: Sensitivity | None) -> Mapping[tuple[Site, Value], Mapping[str, float]]:
+    found: dict[tuple[Site, Value], Mapping[str, float]] = {}
+    for probe in known.probes if known else ():
+        key = (probe.site, probe.value)
+        found[key] = {**found.get(key, {}), **probe.damage}
+    return found
 
 
 def _measurable(decision: Decision) -> bool:

@@ -14,7 +14,7 @@ from automc.core.policy import Site, Value
 MEASURES: Mapping[str, str] = {
     "loss": "divergence of the network's answers from the original's, the task's teacher loss, in its unit",
     "error": "squared error of what the changed layers compute, over the square of what the original computes",
-    "trace": "mean Hessian trace of the loss times the squared change of the weights (HAWQ-V2, Dong et al. 2020)",
+    "trace": "mean Hessian trace of that loss times the squared change of the weights (HAWQ-V2, Dong et al. 2020)",
 }
 """How damage is measured. All are 0 where nothing changes, and larger where more is lost."""
 

@@ -59,7 +59,7 @@ class Trial:
     """One policy evaluated at one rung.
 
     Attributes:
-        number: position in the study, from 0.
+        number: position in the study, from 0; below 0 where it is told from another study and not part of this one.
         memo: what the proposer needs again at resume, opaque to all others.
         rung: level of evaluation effort, index into the study's rungs.
         measurement: set when COMPLETE or STOPPED.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,23 +21,26 @@ from automc.core.metrics import METRICS, Estimate, Measurement
 from automc.core.policy import Policy
 from automc.core.ports import Monitor
 from automc.core.study import StudySpec
-from automc.errors import DataError, ModelError, NotFinite, one_line
+from automc.errors import ModelError, NotFinite
 from automc.evaluation.answers import BATCH, Answers
 from automc.evaluation.building import Builder
 from automc.evaluation.data import load_data
 from automc.evaluation.device import Device
 from automc.evaluation.factories import ship_user_modules
 from automc.evaluation.finetune import Repair
+from automc.evaluation.fitting_in import Fitting, answered
 from automc.evaluation.inference import fast, laid_out
 from automc.evaluation.plan import Plan
 from automc.evaluation.prefix import Caching, Prefix
+from automc.evaluation.probing import ProbeSettings, Probing
 from automc.evaluation.recipe import Recipe
 from automc.evaluation.restoring import Restoring
 from automc.evaluation.scoring import Scorer
 from automc.evaluation.settings import sorted_out
 from automc.evaluation.splits import Data
-from automc.evaluation.tasks.base import Task, labelled
-from automc.evaluation.tasks.loading import as_task, check_metrics, load_task
+from automc.evaluation.tasks.base import Task
+from automc.evaluation.tasks.loading import as_task, load_task
+from automc.evaluation.threads import one_thread
 from automc.evaluation.timing import Known, LatencySettings, Stopwatch, looked_up
 from automc.evaluation.zoo import load_model
 from automc.export import packed
@@ -78,10 +80,11 @@ class NetworkEvaluator:
         self._teacher = teacher = canonical(teacher)
         self._repair = repair = replace(repair, original=teacher)
         self._plan = plan
-        with _one_thread():
+        with one_thread():
             self._calibration = data.normalise(data.split("calibration").inputs)
             self.example = self._calibration[:2]
-            self._check_task()
+            self._fitting = Fitting(answered(teacher, self.example, data.name), data, repair.task)
+            self._fitting.study(plan)
             self._trace: Trace = trace(teacher, self.example)
             targets = repair.task.hard(data.split("calibration").targets)
             self._builder = Builder(teacher, self._trace, self._calibration, targets, repair, plan.restoring)
@@ -90,6 +93,7 @@ class NetworkEvaluator:
             self._score = Scorer(Answers(original, data, self.prefix, repair.task.answer), repair.task)
             lookup = looked_up(teacher, self._trace, self.example, plan.order, plan.wanted, plan.clock, known)
             self.stopwatch = Stopwatch(teacher, self.example, plan.wanted, plan.clock, lookup)
+            self._probing: Probing | None = None
             self.baseline: dict[str, float] = {}
             with self.stopwatch.computing():
                 self.baseline = self.measure(teacher) | dict.fromkeys(RATIOS.values(), 1.0) | self.stopwatch.baseline
@@ -112,11 +116,12 @@ class NetworkEvaluator:
         A policy that is found hopeless has no latency.
         """
         start = time.perf_counter()
-        with _one_thread(), self.stopwatch.computing():
+        self._probing = None  # trials need the memory
+        with one_thread(), self.stopwatch.computing():
             state = self._built(policy, rung, monitor)
-        with _one_thread():
+        with one_thread():
             self.stopwatch.learn(state.model)
-        with _one_thread(), self.stopwatch.computing():
+        with one_thread(), self.stopwatch.computing():
             baked = fold(state.model, self.example)
             found = self._costs(state.model, baked)
             contest = self._plan.contest(rung, found, rivals or (), len(self.data.split("search")))
@@ -136,13 +141,21 @@ class NetworkEvaluator:
         samples = max((score.samples for score in scores.values()), default=0)
         return Measurement(metrics, realized, seconds=seconds, errors=errors, samples=samples, ended=ended)
 
+    def damage(self, policy: Policy, measures: Sequence[str]) -> dict[str, float]:
+        """See core.ports.Prober and Probing. What it keeps for the next probe is forgotten at the next evaluation."""
+        with one_thread(), self.stopwatch.computing():
+            if self._probing is None:
+                plan = self._plan
+                self._probing = Probing(self._builder, plan.order, plan.probing, plan.caching)
+            return self._probing(policy, measures)
+
     def build(self, policy: Policy, rung: int, monitor: Monitor = lambda step, value: True) -> nn.Module:
         """The network that ``evaluate`` measures: compressed, repaired, in eval mode.
 
         Raises:
             NotFinite, CompressionError: as ``evaluate``.
         """
-        with _one_thread(), self.stopwatch.computing():
+        with one_thread(), self.stopwatch.computing():
             return self._built(policy, rung, monitor).model
 
     def measure(self, model: nn.Module, split: str = "search") -> dict[str, float]:
@@ -180,51 +193,22 @@ class NetworkEvaluator:
     def outputs(self, model: nn.Module, split: str) -> dict[str, NDArray[Any]]:
         """What a network answers to a whole split, by name of the output, in the order of its rows."""
         found: dict[str, list[NDArray[Any]]] = {}
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             for inputs in torch.split(self.data.split(split).inputs, BATCH):
                 for name, each in named_outputs(model(self.data.normalise(inputs)), model).items():
                     found.setdefault(name, []).append(each.numpy())
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def check_split(self, split: str) -> None:
-        """Open a split and see whether its targets are such as the task wants.
-
-        Raises:
-            DataError, ModelError: in one line.
-        """
-        outputs, targets = self._try(self._teacher), self.data.split(split).targets
-        try:
-            self._repair.task.check(outputs, targets, self.data.classes)
-        except DataError as error:
-            raise DataError(f"data {self.data.name}, {split} split: {error}") from error
-
-    def _check_task(self) -> None:
-        """The task must fit the network, the data, and what the study asks for."""
-        task, labels = self._repair.task, labelled(self.data.split("search").targets)
-        for split in ("calibration", "search"):
-            self.check_split(split)
-        if any(rung.steps for rung in self._plan.rungs):
-            task.compared(self._try(self._teacher))
-        wanted = {c.metric: "constraints" for c in self._plan.constraints}
-        wanted |= {o.metric: f"objectives.{o.metric}" for o in self._plan.objectives}
-        check_metrics(task, wanted, self.data.classes, labels)
-
-    def _try(self, model: nn.Module) -> Any:
-        """The outputs for the example."""
-        shape = tuple(self.example.shape)
-        try:
-            with torch.inference_mode():
-                return model(self.example)
-        except Exception as error:
-            where = f"model: cannot take inputs of shape {shape} from data {self.data.name}"
-            raise ModelError(f"{where}: {one_line(error)}") from error
+        """See Fitting.split."""
+        self._fitting.split(split)
 
     def __getstate__(self) -> dict[str, Any]:
         # What trials share is computed here, once, and not by every worker; who stays at home finds it when needed.
-        with _one_thread(), self.stopwatch.computing():
+        with one_thread(), self.stopwatch.computing():
             self._builder.warm(self._plan.rules)
         ship_user_modules()
-        return self.__dict__.copy()
+        return self.__dict__ | {"_probing": None}
 
 
 def prepare(
@@ -244,16 +228,16 @@ def prepare(
     Raises:
         SpecError, ModelError, DataError: what is wrong, in one line.
     """
-    kinds = (Recipe, Device, Doubt, Caching, LatencySettings, Restoring, Energy)
-    recipe, device, doubt, caching, clock, restoring, energy = sorted_out(spec.evaluator.settings, *kinds)
+    kinds = (Recipe, Device, Doubt, Caching, LatencySettings, Restoring, Energy, ProbeSettings)
+    recipe, device, doubt, caching, clock, restoring, energy, probing = sorted_out(spec.evaluator.settings, *kinds)
     profile = load_profile(energy.device_profile)
     data = data if data is not None else load_data(spec.data)
     teacher = copy.deepcopy(model) if model is not None else load_model(spec.model)
     if not isinstance(teacher, nn.Module):
         raise ModelError(f"model must be an nn.Module, not {type(teacher).__name__}")
     chosen = as_task(task, "task") if task is not None else load_task(spec.task)
-    asked = (spec.objectives, spec.constraints, doubt.doubt)
-    plan = Plan(spec.order, spec.rungs, spec.seed, *asked, caching, clock, restoring, profile, rules=spec.rules)
+    asked = (spec.objectives, spec.constraints, doubt.doubt, caching, clock, restoring, profile, probing)
+    plan = Plan(spec.order, spec.rungs, spec.seed, *asked, rules=spec.rules)
     return NetworkEvaluator(teacher.eval(), data, Repair(data, chosen, recipe, device), plan, known)
 
 
@@ -270,14 +254,3 @@ def _require_finite(metrics: Mapping[str, float]) -> None:
             nothing = METRICS[name].sampled and math.isnan(value) if name in METRICS else False
             why = ": no input has what it is measured on" if nothing else ""
             raise NotFinite(f"metric {name} became {value}{why}")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch on one thread: results do not depend on the machine's cores, and workers do not fight for them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

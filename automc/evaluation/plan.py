@@ -10,6 +10,7 @@ from automc.core.metrics import Constraint, Objective
 from automc.core.rules import Rule
 from automc.core.study import Rung
 from automc.evaluation.prefix import Caching
+from automc.evaluation.probing import ProbeSettings
 from automc.evaluation.restoring import Restoring
 from automc.evaluation.timing import LatencySettings
 from automc.measure.energy import Energy, Profile, load_profile
@@ -30,6 +31,7 @@ class Plan:
     clock: LatencySettings = field(default_factory=LatencySettings)
     restoring: Restoring = field(default_factory=Restoring)
     profile: Profile = field(default_factory=lambda: load_profile(Energy().device_profile))
+    probing: ProbeSettings = field(default_factory=ProbeSettings)
 
     @property
     def wanted(self) -> frozenset[str]:

@@ -28,7 +28,7 @@ from typing import Any, cast
 import numpy as np
 
 from automc.core.hopeless import Contest, Rival, Sample
-from automc.core.layers import Group, Layer, LayerTable
+from automc.core.layers import Group, Layer, LayerTable, kept_channels
 from automc.core.metrics import METRICS, Constraint, Estimate, Measurement, Objective
 from automc.core.policy import Policy, Value
 from automc.core.ports import Monitor
@@ -130,7 +130,11 @@ class SyntheticEvaluator:
         metrics = {**measured.metrics, "top1": score.value}
         return replace(measured, metrics=metrics, errors={"top1": score.error}, samples=seen, ended=ended)
 
-    def damage(self, policy: Policy) -> float:
+    def damage(self, policy: Policy, measures: Sequence[str]) -> dict[str, float]:
+        """See core.ports.Prober: by every measure the sum above, which is how much the loss grows without repair."""
+        return dict.fromkeys(measures, self.harm(policy))
+
+    def harm(self, policy: Policy) -> float:
         """The sum above: 0 for the original, no upper bound.
 
         Raises:
@@ -142,11 +146,11 @@ class SyntheticEvaluator:
                 self._known(layer)
                 for setting, value in values.items():
                     if setting in self.sensitivity:
-                        total += self.sensitivity[setting][layer] * _harm(setting, float(value))
+                        total += self.sensitivity[setting][layer] * harm_of(setting, float(value))
         return total
 
     def _metrics(self, policy: Policy, rung: int) -> dict[str, float]:
-        damage = self.damage(policy) * self._left(policy, rung)
+        damage = self.harm(policy) * self._left(policy, rung)
         top1 = max(TOP1 * math.exp(-damage), 1e-6)
         if self.settings.noise:
             draw = np.random.default_rng(int(self._hash(policy, f"noise {rung}") * 2**53))
@@ -165,27 +169,22 @@ class SyntheticEvaluator:
     def _costs(
         self, prune: Mapping[str, Mapping[str, Value]], bits: Mapping[str, Mapping[str, Value]]
     ) -> dict[str, float]:
-        params = macs = bops = stored = 0.0
-        inputs = 3
+        rows, inputs = [], 3
         for layer in self.table.layers:
-            outputs = _kept(layer.out_channels, float(prune.get(layer.name, {}).get("prune_ratio", 0.0)))
-            weights = inputs * outputs * math.prod(layer.kernel)
+            outputs = kept_channels(layer.out_channels, float(prune.get(layer.name, {}).get("prune_ratio", 0.0)))
             weight, activation = (
                 float(bits.get(layer.name, {}).get(k, 32)) for k in ("weight_bits", "activation_bits")
             )
-            multiplications = weights * math.prod(layer.out_shape[1:])
-            params += weights + outputs
-            macs += multiplications
-            bops += multiplications * weight * activation
-            stored += math.ceil(weights * weight / 8) + 4 * outputs
+            rows.append(layer_costs(layer, inputs, outputs, weight, activation))
             inputs = outputs
+        params, macs, bops, stored = map(sum, zip(*rows, strict=True))
         return {"params": params, "macs": macs, "bops": bops, "size_bytes": stored + HEADER_BYTES}
 
     def _realized(self, policy: Policy) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for name, values in policy.settings("prune").items():
             count = self.table.layer(name).out_channels
-            found[name] = {"channels": _kept(count, float(values.get("prune_ratio", 0.0)))}
+            found[name] = {"channels": kept_channels(count, float(values.get("prune_ratio", 0.0)))}
         return found
 
     def _known(self, layer: str) -> None:
@@ -224,15 +223,20 @@ def _fail(reason: str) -> None:
     raise EvaluationError("synthetic: this policy always fails")
 
 
-def _harm(setting: str, value: float) -> float:
+def harm_of(setting: str, value: float) -> float:
     """What one setting adds to the damage before its layer's sensitivity; 0 at the neutral value."""
     if setting == "prune_ratio":
         return value**2
     return 4.0 ** -(value - 2) if value < 32 else 0.0
 
 
-def _kept(channels: int, ratio: float) -> int:
-    return max(channels - int(channels * ratio + 1e-9), 1)
+def layer_costs(
+    layer: Layer, inputs: int, outputs: int, weight: float, activation: float
+) -> tuple[float, float, float, float]:
+    """params, macs, bops and bytes of a layer with so many channels and bits."""
+    weights = inputs * outputs * math.prod(layer.kernel)
+    macs = weights * math.prod(layer.out_shape[1:])
+    return weights + outputs, macs, macs * weight * activation, math.ceil(weights * weight / 8) + 4 * outputs
 
 
 def _table(count: int) -> LayerTable:

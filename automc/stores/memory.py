@@ -19,13 +19,16 @@ from automc.stores.owners import Holder, check_writer, still_mine, taken
 
 @dataclass
 class _Study:
-    """``notes`` has the reports of each (number, attempt); specs and facts are JSON, as a database keeps them."""
+    """``notes`` has the reports of each (number, attempt); ``memories`` are by revision; specs and facts are JSON, as a
+    database keeps them.
+    """
 
     specs: list[str]
     facts: str
     created: str
     trials: list[Trial] = field(default_factory=list)
     notes: dict[tuple[int, int], dict[int, float]] = field(default_factory=dict)
+    memories: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     lease: Holder | None = None
 
 
@@ -54,10 +57,12 @@ class MemoryStore:
             raise steps.study_exists(spec.name)
         self._studies[spec.name] = _Study([dumps(spec.to_data())], dumps(facts), now_text())
 
-    def revise(self, spec: StudySpec) -> None:
+    def revise(self, spec: StudySpec, facts: Mapping[str, Any] | None = None) -> None:
         study = self._writable(spec.name)
         steps.check_revision(read_spec(spec.name, study.specs[-1]).revision, spec)
+        kept = study.facts if facts is None else dumps(facts)
         study.specs.append(dumps(spec.to_data()))
+        study.facts = kept
 
     def spec(self, study: str) -> StudySpec:
         return read_spec(study, self._study(study).specs[-1])
@@ -109,6 +114,14 @@ class MemoryStore:
         for name, descending in reversed(keys):
             found = _sorted(found, name, descending)
         return found[:limit]
+
+    # Memories
+
+    def keep_memory(self, study: str, told: int, state: bytes) -> None:
+        self._writable(study).memories[self.spec(study).revision] = (told, bytes(state))
+
+    def memory(self, study: str) -> tuple[int, bytes] | None:
+        return self._study(study).memories.get(self.spec(study).revision)
 
     # Latencies
 

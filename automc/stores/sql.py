@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from automc.stores.sql_agents import AgentTable
 from automc.stores.sql_latencies import LatencyTable
 from automc.stores.sql_leases import LeaseTables
 from automc.stores.sql_studies import StudyTables
 from automc.stores.sql_trials import TrialTables
 
 
-class SqlStore(StudyTables, TrialTables, LeaseTables, LatencyTable):
+class SqlStore(StudyTables, TrialTables, LeaseTables, LatencyTable, AgentTable):
     """A Store (core/ports.py) and its ``query`` (stores/__init__.py) in a SQL database.
 
     Each call is one transaction, durable when it returns. A writing call first locks the study (SQLite: the

@@ -30,11 +30,12 @@ class StudyTables(Database):
             _put(connection, study_id, spec)
             log(connection, study_id, "create", f"study {spec.name}")
 
-    def revise(self, spec: StudySpec) -> None:
+    def revise(self, spec: StudySpec, facts: Mapping[str, Any] | None = None) -> None:
+        changed = {"revision": spec.revision} | ({} if facts is None else {"facts": dumps(facts)})
         with self._write(spec.name) as (connection, study_id):
             mine = t.study.c.id == study_id
             steps.check_revision(connection.execute(sa.select(t.study.c.revision).where(mine)).scalar_one(), spec)
-            connection.execute(t.study.update().where(mine).values(revision=spec.revision))
+            connection.execute(t.study.update().where(mine).values(changed))
             _put(connection, study_id, spec)
             log(connection, study_id, "revise", f"revision {spec.revision}")
 

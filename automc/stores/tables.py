@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision these tables describe."""
 
 VERSION_TABLE = "automc_version"
@@ -144,6 +144,17 @@ layer_latency = sa.Table(
     sa.Column("rounds", sa.Integer, nullable=False),
     sa.CheckConstraint("milliseconds >= 0", name="milliseconds"),
     sqlite_with_rowid=False,
+)
+
+agent_state = sa.Table(
+    "automc_agent_state",
+    metadata,
+    _of_study(),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("told", sa.Integer, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("kept", sa.Text, nullable=False),
+    sa.CheckConstraint("told >= 0", name="told"),
 )
 
 lease = sa.Table(

@@ -172,6 +172,52 @@ def test_a_revision_follows_the_stored_one_only(store: TrialDatabase, study: str
     assert store.spec(study).seed == 7
 
 
+def test_a_revision_may_bring_new_facts_and_a_refused_one_does_not(store: TrialDatabase) -> None:
+    name, first, second = f"s-{uuid.uuid4().hex}", {"layers": [1]}, {"layers": [1, 2], "top1": math.inf}
+    store.create(spec(name), first)
+    store.revise(spec(name, revision=1))
+    assert store.facts(name) == first
+    store.revise(spec(name, revision=2), second)
+    assert store.facts(name) == second
+    with pytest.raises(StoreError, match="revision 7 cannot follow revision 2"):
+        store.revise(spec(name, revision=7), {"layers": []})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        store.revise(spec(name, revision=3), {"layers": object()})
+    assert (store.facts(name), store.spec(name).revision) == (second, 2)
+
+
+# Memories
+
+
+def test_the_newest_memory_of_a_revision_is_kept(shared: World, store: TrialDatabase, study: str) -> None:
+    other = new_study(store)
+    assert store.memory(study) is None
+    for told, state in ((20, b"\x00first\xff"), (40, bytes(range(256)) * 300), (60, b"")):
+        store.keep_memory(study, told, state)
+        assert shared.open().memory(study) == (told, state)
+    store.revise(spec(study, revision=1))
+    assert store.memory(study) is None, "another revision may have another proposer"
+    store.keep_memory(study, 5, b"new")
+    assert store.memory(study) == (5, b"new")
+    assert store.memory(other) is None
+    with pytest.raises(UnknownStudy, match="no study"):
+        store.memory(study + "x")
+
+
+def test_only_who_may_write_trials_may_keep_memories(shared: World, store: TrialDatabase, study: str) -> None:
+    second = shared.open()
+    store.keep_memory(study, 1, b"nobody drives")
+    store.take(study, ME)
+    with pytest.raises(LeaseHeld, match=f"driven by pid {os.getpid()}"):
+        second.keep_memory(study, 2, b"late")
+    store.keep_memory(study, 3, b"the driver's")
+    store.release(study)
+    assert second.memory(study) == (3, b"the driver's")
+
+
+# Summaries
+
+
 def test_a_summary_counts_the_trials_of_each_state(store: TrialDatabase, study: str) -> None:
     trials = [add(store, study) for _ in range(4)]
     finish(store, study, trials[0], top1=0.5)

@@ -70,7 +70,7 @@ def test_costs_follow_from_the_policy() -> None:
 def test_damage_is_a_sum_over_layers_so_the_optimum_is_known() -> None:
     found = evaluator(layers=3)
     sites = [Site("quantize", layer.name, "weight_bits") for layer in found.table.layers]
-    alone = {(s, b): found.damage(Policy({s: b})) for s in sites for b in (2, 4, 8)}
+    alone = {(s, b): found.harm(Policy({s: b})) for s in sites for b in (2, 4, 8)}
     tried = {
         bits: measured(found, Policy(dict(zip(sites, bits, strict=True)))).metrics["top1"]
         for bits in product((2, 4, 8), repeat=3)
@@ -92,7 +92,7 @@ def test_distillation_helps_most_at_its_known_best_and_only_with_repair(temperat
     assert top1(temperature, alpha, 1) <= top1(BEST_TEMPERATURE, BEST_ALPHA, 1)
     assert top1(temperature, alpha, 0) == top1(BEST_TEMPERATURE, BEST_ALPHA, 0)
     best = -math.log(top1(BEST_TEMPERATURE, BEST_ALPHA, 1) / 0.95)
-    assert best == pytest.approx(REPAIRED * found.damage(Policy(pruned)))
+    assert best == pytest.approx(REPAIRED * found.harm(Policy(pruned)))
 
 
 def test_a_measurement_is_a_function_of_settings_seed_policy_and_rung() -> None:

@@ -3,14 +3,13 @@
 import math
 
 import numpy as np
-import optuna
 import pytest
-from test_proposer_contract import CONSTRAINTS, OBJECTIVES, SPACE, history, measured, proposer
+from test_proposer_contract import CONSTRAINTS, OBJECTIVES, SPACE, history, proposer
 
 from automc.core.pareto import covered
 from automc.core.policy import Site
 from automc.errors import SpecError
-from automc.proposers.optuna import GENERATION_KEY, NSGA2Proposer
+from automc.proposers.optuna import NSGA2Proposer
 from automc.proposers.uniform import UniformProposer
 from automc.stoppers import MedianStopper, NeverStopper
 
@@ -35,7 +34,7 @@ def test_random_is_uniform_over_the_cube():
     assert ((counts - 200) ** 2 / 200).sum() < 27.9
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "nsga3"])
 def test_samplers_learn_the_landscape(name):
     """Later proposals are better than random ones: the share of the box covered, over three seeds."""
     baseline = {"top1": 1.0, "size_bytes": 1100.0}
@@ -45,23 +44,6 @@ def test_samplers_learn_the_landscape(name):
         blind = covered(history("random", 120, seed)[60:], OBJECTIVES, CONSTRAINTS, baseline)
         gains.append(learned - blind)
     assert min(gains) > 0
-
-
-def test_optuna_sees_losses_constraints_and_generations():
-    asked = proposer("nsga2", anchors=0, population=5)
-    trials = []
-    for number in range(12):
-        trials.append(measured(number, asked.ask(range(number, number + 1))[0]))
-        asked.tell(trials[-1:])
-    seen = asked._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    complete = [t for t in trials if t.measurement]
-    assert [t.values for t in seen] == [
-        [-m.measurement.metrics["top1"], m.measurement.metrics["size_bytes"]] for m in complete
-    ]
-    assert [t.constraints for t in seen] == [
-        {"macs_ratio <= 0.6": pytest.approx(m.measurement.metrics["macs_ratio"] - 0.6)} for m in complete
-    ]
-    assert {t.system_attrs[GENERATION_KEY] for t in seen} == {0, 1}
 
 
 @pytest.mark.parametrize(

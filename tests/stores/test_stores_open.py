@@ -197,7 +197,7 @@ def test_a_newer_schema_is_refused_and_left_alone(store: SqlStore, path: Path) -
 
 def later_migrations(folder: Path, body: str) -> Path:
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    head = "import sqlalchemy as sa\nfrom alembic import op\nrevision = '9998'\ndown_revision = '0002'\n"
+    head = "import sqlalchemy as sa\nfrom alembic import op\nrevision = '9998'\ndown_revision = '0003'\n"
     (folder / "versions" / "r9998_next.py").write_text(head + "def upgrade() -> None:\n" + body)
     return folder
 

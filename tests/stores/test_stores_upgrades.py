@@ -25,6 +25,11 @@ POSTGRESQL = os.environ.get("AUTOMC_TEST_POSTGRESQL", "")
 RELEASED = Path(__file__).with_name("released_0001.sql")
 """A database as automc with schema 0001 wrote it: six trials in all states, a report, a twin."""
 
+RELEASED_2 = Path(__file__).with_name("released_0002.sql")
+"""The same with schema 0002: a search on the synthetic network that was stopped after five of twelve trials, and two
+latencies. Its layer table is of before there were sensitivity tables.
+"""
+
 
 def sql(path: Path, text: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -56,11 +61,48 @@ def test_a_released_database_is_upgraded_and_keeps_its_trials(path: Path) -> Non
     assert sql(path, "SELECT top1, top1_error, samples FROM automc_trials WHERE trial = 0") == [(0.975, None, 0)]
 
 
-def test_an_upgraded_database_is_made_like_a_new_one(store: SqlStore, path: Path) -> None:
+def test_a_released_database_of_the_second_schema_keeps_errors_and_latencies(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(RELEASED_2.read_text())
+    found = open_store(str(path), create=False)
+    measured = [t.measurement for t in found.trials("old")]
+    assert [(m.samples, sorted(m.errors)) for m in measured if m] == [(400, ["top1"])] * 5
+    assert found.latencies("cpu") == {"conv 3x3 16": 0.25, "linear 10": 0.01}
+    assert found.memory("old") is None
+    found.keep_memory("old", 3, b"state")
+    assert found.memory("old") == (3, b"state")
+    found.close()
+    assert sql(path, "SELECT version_num FROM automc_version") == [(tables.HEAD,)]
+    assert sql(backup_path(path, "0002"), "SELECT version_num FROM automc_version") == [("0002",)]
+    assert sql(path, "SELECT revision, told, state FROM automc_agent_state") == [(0, 3, b"state")]
+
+
+def test_a_search_of_an_older_automc_goes_on(path: Path) -> None:
+    """Its facts have no sensitivities and no warm start. The rest is searched as if it had never been stopped."""
+    from automc.app import runs
+    from automc.core.search import Ending
+    from automc.stores.memory import MemoryStore
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(RELEASED_2.read_text())
+    study = runs.resume("old", str(path))
+    assert (bool(study.layers.sensitivity), study.summary()["warm_start"]) == (False, [])
+    assert study.run() is Ending.DONE
+    whole = MemoryStore()
+    whole.create(study.spec, study.facts)
+    anew = runs.Study("old", whole, "memory:")
+    anew.run()
+    assert [t.policy for t in study.records()] == [t.policy for t in anew.records()]
+    assert len(study.records()) == 12
+    study.close()
+
+
+@pytest.mark.parametrize("released", [RELEASED, RELEASED_2], ids=["0001", "0002"])
+def test_an_upgraded_database_is_made_like_a_new_one(store: SqlStore, path: Path, released: Path) -> None:
     """Tables, indices, views and checks of both: columns may stand in another order, so their sets are compared."""
     old = path.with_name("released.db")
     with closing(sqlite3.connect(old)) as connection:
-        connection.executescript(RELEASED.read_text())
+        connection.executescript(released.read_text())
     open_store(str(old)).close()
     schemas = []
     for file in (path, old):

@@ -1,0 +1,1 @@
+"""Agents that learn to compress layer by layer: AMC, HAQ, and the agent they share."""

@@ -1,0 +1,1 @@
+"""Evolution on a predictor that learns from the trials."""

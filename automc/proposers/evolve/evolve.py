@@ -1,0 +1,94 @@
+"""Evolution on a predictor: thousands of children are judged without an evaluation, one of them is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automc.core.batch import Array
+from automc.core.metrics import Constraint, Objective
+from automc.core.policy import Policy
+from automc.core.ports import Proposal
+from automc.core.space import SearchSpace
+from automc.core.trial import Trial
+from automc.errors import SpecError
+from automc.proposers.evolve.judge import Judge
+from automc.proposers.evolve.threads import one_thread
+
+_PARENTS, _IMMIGRANTS = 32, 8
+
+
+class EvolveProposer:
+    """Evolutionary search with an accuracy predictor (APQ, Wang et al. 2020), multi-objective, with uncertainty.
+
+    Parents are the told policies, feasible ones first, by non-dominated rank and crowding. Their children (crossover
+    over layers, mutation) are moved into the budget before anything else. For a few generations the predictor stands in
+    for the evaluation; the child with the largest expected gain of hypervolume over the told front is asked. A policy
+    that was told is not asked again while there are others.
+
+    Args:
+        startup: first proposals, made without the predictor: in turn points of the uniform grid moved into the budget,
+            and, with a sensitivity table, policies of little predicted damage under costs that sweep the front.
+        generations: of children judged by the predictor for one proposal. children: of each generation.
+    """
+
+    measures = ("loss",)
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        seed: int,
+        startup: int = 12,
+        generations: int = 4,
+        children: int = 64,
+    ) -> None:
+        for name, value in (("startup", startup), ("generations", generations), ("children", children)):
+            if value < (0 if name == "startup" else 1):
+                raise SpecError(f"proposer evolve: {name} must be at least {int(name != 'startup')}, not {value}")
+        self._seed, self._startup = seed, startup
+        self._generations, self._children = generations, children
+        self._judge = Judge(space, objectives, constraints, seed)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        self._judge.tell(trials)
+
+    def ask(self, numbers: range) -> list[Proposal]:
+        with one_thread():
+            return [Proposal(self._policy(number)) for number in numbers]
+
+    def _policy(self, number: int) -> Policy:
+        draw = np.random.default_rng([self._seed, number])
+        judge = self._judge
+        if number < self._startup or not judge.ready():
+            return judge.design(number, draw)
+        told = judge.parents(_PARENTS)
+        pool, score = told, np.zeros(len(told))
+        cubes, scores = [], []
+        for _ in range(self._generations):
+            children = self._bred(draw, pool, told)
+            score = judge.scores(children)
+            cubes.append(children)
+            scores.append(score)
+            everyone, worth = np.vstack(cubes), np.concatenate(scores)
+            pool = everyone[np.argsort(-worth, kind="stable")[:_PARENTS]]
+        order = np.argsort(-worth, kind="stable")
+        return judge.first(everyone[order], draw)
+
+    def _bred(self, draw: np.random.Generator, pool: Array, told: Array) -> Array:
+        """Children of the pool, some of them with a told father; feasible."""
+        count, vary = self._children, self._judge.vary
+        mothers = pool[_ranked(draw, len(pool), count)]
+        fathers = pool[_ranked(draw, len(pool), count)]
+        others = draw.random(count) < _IMMIGRANTS / _PARENTS
+        fathers[others] = told[draw.integers(0, len(told), int(others.sum()))]
+        crossed = vary.crossed(draw, mothers, fathers)
+        children = vary.mutated(draw, crossed, sites=float(draw.choice([1.0, 2.0, 4.0])))
+        return self._judge.inside(children)
+
+
+def _ranked(draw: np.random.Generator, size: int, count: int) -> Array:
+    """Places of the better of two, ``count`` times."""
+    return np.asarray(draw.integers(0, size, (count, 2)).min(axis=1))
