@@ -1,5 +1,6 @@
 """The README is complete: every name a user can write stands in its tables, and its links lead somewhere."""
 
+import inspect
 import re
 import tomllib
 from collections.abc import Iterable
@@ -84,6 +85,13 @@ EVALUATOR_SETTINGS = (
 )
 
 
+PROPOSER_SETTINGS = {
+    name: list(inspect.signature(catalog.part(catalog.PROPOSERS, "proposer", name)).parameters)[4:]
+    for name in catalog.PROPOSERS
+}
+"""What follows space, objectives, constraints and seed."""
+
+
 def extras() -> set[str]:
     return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
@@ -96,6 +104,7 @@ def extras() -> set[str]:
         ("operator", 0, OPERATORS),
         ("operator", 1, [name for operator in OPERATORS.values() for name in operator.settings]),
         ("proposer", 0, catalog.PROPOSERS),
+        ("proposer setting", 0, {name for own in PROPOSER_SETTINGS.values() for name in own}),
         ("stopper", 0, catalog.STOPPERS),
         ("evaluator", 0, catalog.EVALUATORS),
         ("model", 0, catalog.MODELS),
@@ -177,3 +186,9 @@ def test_the_readme_s_commands_parse() -> None:
     for line in re.findall(r"^automc (.+)$", README, re.MULTILINE):
         name, *words = line.split("#")[0].split()
         assert COMMANDS[name].make_context(name, words).info_name == name
+
+
+@pytest.mark.parametrize("name", catalog.PROPOSERS)
+def test_a_proposer_s_row_names_its_settings(name: str) -> None:
+    row = next(row for row in TABLES["proposer"] if row[0] == f"`{name}`")
+    assert re.findall(r"`(\w+)`", row[2]) == PROPOSER_SETTINGS[name]

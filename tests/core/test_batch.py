@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automc.core.analytic import COSTS, RATIOS, Analytic
-from automc.core.batch import BatchCosts, Numbers, number
+from automc.core.batch import BatchCosts
+from automc.core.decoded import Numbers, number
 from automc.core.layers import Block, Group, Layer, LayerTable
 from automc.core.policy import Site
 from automc.core.rules import Rule, resolve

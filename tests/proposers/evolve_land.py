@@ -9,6 +9,7 @@ from automc.core.probing import probes_of
 from automc.core.rules import Rule, resolve
 from automc.core.sensitivity import Probe, Sensitivity
 from automc.core.space import Choice, Real, SearchSpace
+from automc.core.study import Rung
 from automc.core.trial import Trial, TrialState
 from automc.evaluation.synthetic import SyntheticEvaluator, SyntheticSettings
 from automc.operators import OPERATORS, ORDER
@@ -23,7 +24,7 @@ def land(
     layers: int, seed: int, table: bool, rules: tuple[Rule, ...] = RULES
 ) -> tuple[SyntheticEvaluator, SearchSpace]:
     """A landscape and its space; damages of the table are off by a factor of exp(0.5 z) a site, z standard normal."""
-    evaluator = SyntheticEvaluator(SyntheticSettings(layers=layers, seed=seed))
+    evaluator = SyntheticEvaluator(SyntheticSettings(layers=layers, seed=seed), rungs)
     space = resolve(rules, ORDER, evaluator.table, OPERATORS)
     if not table:
         return evaluator, space

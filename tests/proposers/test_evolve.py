@@ -15,6 +15,7 @@ from automc.core.metrics import Constraint, Objective
 from automc.core.pareto import covered, hypervolume, ranks
 from automc.core.rules import Rule, resolve
 from automc.core.space import Choice, Real
+from automc.core.study import Rung
 from automc.errors import SpecError
 from automc.evaluation.synthetic import SyntheticEvaluator, SyntheticSettings
 from automc.operators import OPERATORS, ORDER
@@ -257,3 +258,26 @@ def test_a_filter_asks_its_proposer_for_the_numbers_behind_one_trial():
 def test_settings_out_of_range_are_refused(make, settings_, message):
     with pytest.raises(SpecError, match=message):
         make(MIXED, FRONT, (), 0, **settings_)
+
+
+def test_policies_of_several_rungs_are_compared_at_the_highest():
+    """Repair takes most of the damage away, so figures of the first rung look worse than they are."""
+    evaluator, space = land(6, 0, table=False, rungs=(Rung(), Rung(steps=10)))
+    asked = EvolveProposer(space, FRONT, (), 0)
+    trials = searched(asked, evaluator, 30)
+    asked.tell([measured(evaluator, 30 + i, t.policy, rung=1) for i, t in enumerate(trials[::3])])
+    assert asked.ask(range(40, 41))[0].policy not in {t.policy for t in trials}
+    judge = asked._judge
+    lifted = {
+        judge.vary.snapped(cube[None]).tobytes(): row
+        for cube, row in zip(judge._known, judge._known_losses, strict=True)
+    }
+    off = []
+    for trial in trials:
+        cube = judge.vary.snapped(np.array([space.encode(trial.policy)]))
+        if cube.tobytes() in lifted:
+            repaired = measured(evaluator, 0, trial.policy, rung=1).measurement.metrics["top1"]
+            raw = trial.measurement.metrics["top1"]
+            off.append((abs(-lifted[cube.tobytes()][0] - repaired), abs(raw - repaired)))
+    assert len(off) == 30
+    assert np.mean(off, axis=0)[0] < 0.5 * np.mean(off, axis=0)[1]
