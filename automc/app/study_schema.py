@@ -61,7 +61,7 @@ def _sections(fields: Fields, path: Path) -> tuple[StudySpec, str, Space]:
         orders=found.orders,
         objectives=fields.need("objectives", _objectives(task), (), "{top1: maximize, size_bytes: minimize}"),
         constraints=fields.get("constraints", _constraints(task), ()),
-        proposer=fields.get("proposer", part(catalog.PROPOSERS, "proposer"), Part("tpe")),
+        proposer=fields.get("proposer", part(catalog.PROPOSERS, "proposer"), Part("portfolio")),
         stopper=fields.get("stopper", part(catalog.STOPPERS, "stopper"), Part("never")),
         evaluator=fields.get("evaluator", evaluator(catalog.EVALUATORS, folder), Part("network")),
         rungs=rungs,

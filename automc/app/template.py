@@ -41,8 +41,8 @@ objectives: {top1: maximize, size_bytes: minimize}
 constraints:
   - "macs_ratio <= 0.5"           # at most half the multiply-accumulates of the original
 
-# Who proposes the next policy: tpe, nsga2, random, uniform (the baseline).
-proposer: tpe
+# Who proposes the next policy: portfolio (several at once), allocate, evolve, ddpg, tpe, nsga2, uniform, ...
+proposer: portfolio
 # stopper: never                # or median: gives up on trials that train worse than most
 
 # Levels of evaluation. The first takes every trial; a later one trains the best share of the one before for that

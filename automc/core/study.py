@@ -88,7 +88,7 @@ class StudySpec:
     order: tuple[str, ...]
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
-    proposer: Part = Part("tpe")
+    proposer: Part = Part("portfolio")
     stopper: Part = Part("never")
     evaluator: Part = Part("network")
     rungs: tuple[Rung, ...] = (Rung(),)

@@ -44,7 +44,7 @@ VALID: dict[str, Any] = {
     },
     "objectives": {"top1": "maximize", "size_bytes": "minimize"},
     "constraints": ["macs_ratio <= 0.5"],
-    "proposer": {"name": "tpe", "settings": {}},
+    "proposer": {"name": "portfolio", "settings": {}},
     "stopper": "never",
     "evaluator": "network",
     "rungs": [{"steps": 0}, {"steps": 10, "share": 0.5}],

@@ -16,6 +16,7 @@ from automc.app.config import read_study, study_from
 from automc.core.metrics import losses
 from automc.core.pareto import front
 from automc.core.search import Ending
+from automc.core.sensitivity import Sensitivity
 from automc.core.study import Part
 from automc.core.trial import TrialState
 from automc.errors import LeaseHeld, SpecError, StoreError, StudyExists, UnknownStudy, UnknownTrial
@@ -60,7 +61,8 @@ def study(storage):
 def test_a_study_is_read_back_from_its_database(study, storage):
     again = automc.open_study("s", storage)
     assert again.spec == study.spec
-    assert again.layers == study.evaluator.table
+    assert replace(again.layers, sensitivity=Sensitivity()) == study.evaluator.table
+    assert again.layers.sensitivity.measures == ("loss",), "which the default proposer asks for"
     assert again.baseline == study.evaluator.baseline
     assert [t.policy for t in again.records()] == [t.policy for t in study.records()]
     assert again.trial(7) == again.records()[7]

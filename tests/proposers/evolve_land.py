@@ -21,7 +21,7 @@ RULES = (
 
 
 def land(
-    layers: int, seed: int, table: bool, rules: tuple[Rule, ...] = RULES
+    layers: int, seed: int, table: bool, rules: tuple[Rule, ...] = RULES, rungs: tuple[Rung, ...] = (Rung(),)
 ) -> tuple[SyntheticEvaluator, SearchSpace]:
     """A landscape and its space; damages of the table are off by a factor of exp(0.5 z) a site, z standard normal."""
     evaluator = SyntheticEvaluator(SyntheticSettings(layers=layers, seed=seed), rungs)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 from automc.core.metrics import Constraint
 from automc.core.policy import Policy, Value
 from automc.core.space import Domain, SearchSpace

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 
 MEMBERS = 16
 _NOISE = np.geomspace(1e-4, 3.0, 12)

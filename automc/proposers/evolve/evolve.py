@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy
 from automc.core.ports import Proposal
@@ -16,21 +16,26 @@ from automc.errors import SpecError
 from automc.proposers.evolve.judge import Judge
 from automc.proposers.evolve.threads import one_thread
 
-_PARENTS, _IMMIGRANTS = 32, 8
+_FEW, _PARENTS, _TOLD, _DEEP, _SPARE = 4, 32, 0.25, 1 / 3, 8
+"""The least and the most parents, between them a quarter of the told policies; share of fathers that are told ones in
+later generations too; share of proposals that take all generations; mutants of a first proposal, in case it was
+told already.
+"""
 
 
 class EvolveProposer:
     """Evolutionary search with an accuracy predictor (APQ, Wang et al. 2020), multi-objective, with uncertainty.
 
     Parents are the told policies, feasible ones first, by non-dominated rank and crowding. Their children (crossover
-    over layers, mutation) are moved into the budget before anything else. For a few generations the predictor stands in
-    for the evaluation; the child with the largest expected gain of hypervolume over the told front is asked. A policy
-    that was told is not asked again while there are others.
+    over layers, mutation) are moved into the budget before anything else. The predictor stands in for the evaluation,
+    for one generation or (every third proposal) several: near steps are sure, far ones gain more if the predictor is
+    right. The child with the largest expected gain of hypervolume over the told front is asked. A policy that was told
+    is not asked again while there are others.
 
     Args:
         startup: first proposals, made without the predictor: in turn points of the uniform grid moved into the budget,
             and, with a sensitivity table, policies of little predicted damage under costs that sweep the front.
-        generations: of children judged by the predictor for one proposal. children: of each generation.
+        generations: of children, in every third proposal. children: of each generation.
     """
 
     measures = ("loss",)
@@ -63,15 +68,15 @@ class EvolveProposer:
         draw = np.random.default_rng([self._seed, number])
         judge = self._judge
         if number < self._startup or not judge.ready():
-            return judge.design(number, draw)
-        told = judge.parents(_PARENTS)
-        pool, score = told, np.zeros(len(told))
-        cubes, scores = [], []
-        for _ in range(self._generations):
+            cube = judge.start.point(number, draw)
+            others = judge.vary.mutated(draw, np.repeat(cube[None], _SPARE, axis=0), sites=len(cube) / 4)
+            return judge.first(judge.inside(np.vstack([cube[None], others])), draw)
+        told = judge.parents(min(max(judge.count // 4, _FEW), _PARENTS))
+        pool, cubes, scores = told, [], []
+        for _ in range(self._generations if draw.random() < _DEEP else 1):
             children = self._bred(draw, pool, told)
-            score = judge.scores(children)
             cubes.append(children)
-            scores.append(score)
+            scores.append(judge.scores(children))
             everyone, worth = np.vstack(cubes), np.concatenate(scores)
             pool = everyone[np.argsort(-worth, kind="stable")[:_PARENTS]]
         order = np.argsort(-worth, kind="stable")
@@ -82,7 +87,7 @@ class EvolveProposer:
         count, vary = self._children, self._judge.vary
         mothers = pool[_ranked(draw, len(pool), count)]
         fathers = pool[_ranked(draw, len(pool), count)]
-        others = draw.random(count) < _IMMIGRANTS / _PARENTS
+        others = draw.random(count) < _TOLD
         fathers[others] = told[draw.integers(0, len(told), int(others.sum()))]
         crossed = vary.crossed(draw, mothers, fathers)
         children = vary.mutated(draw, crossed, sites=float(draw.choice([1.0, 2.0, 4.0])))

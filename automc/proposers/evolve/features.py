@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automc.core.analytic import RATIOS
-from automc.core.batch import Array, BatchCosts
+from automc.core.batch import BatchCosts
+from automc.core.decoded import Array
 from automc.core.sensitivity import MEASURES, Sensitivity
 from automc.core.space import Choice, Decision, SearchSpace
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.batch import Array, BatchCosts
+from automc.core.batch import BatchCosts
 from automc.core.budget import Budget
+from automc.core.decoded import Array
 from automc.core.metrics import Constraint
 
 _HALVINGS = 8

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automc.core.batch import Array, BatchCosts
+from automc.core.batch import BatchCosts
+from automc.core.decoded import Array
 from automc.core.metrics import Constraint
 from automc.core.space import SearchSpace
 from automc.proposers.evolve.features import Damages
@@ -26,6 +27,11 @@ class Guide:
     def __init__(self, space: SearchSpace, costs: BatchCosts, damages: Damages, fence: Fence) -> None:
         self._costs, self._damages, self._fence = costs, damages, fence
         self._grids = [_points(costs.numbers.sizes[i]) for i in damages.sites]
+
+    @property
+    def sites(self) -> int:
+        """How many decisions the table has."""
+        return len(self._damages.sites)
 
     def policy(self, start: Array, bounds: Sequence[Constraint], weights: Array) -> Array:
         """The answer, shape (decisions,).

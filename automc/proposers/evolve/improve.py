@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 from automc.core.pareto import undominated
 
 _DIRECTIONS = 64

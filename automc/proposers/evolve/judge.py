@@ -9,22 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automc.core.analytic import Analytic
-from automc.core.batch import Array, BatchCosts
+from automc.core.batch import BatchCosts
 from automc.core.budget import ANALYTIC, Budget
+from automc.core.decoded import Array
 from automc.core.metrics import METRICS, Constraint, Objective
 from automc.core.policy import Policy
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
-from automc.errors import SpecError
 from automc.proposers.evolve.archive import Archive, key
 from automc.proposers.evolve.features import Described, Features
 from automc.proposers.evolve.fence import Fence
 from automc.proposers.evolve.guided import Guide
 from automc.proposers.evolve.improve import Improvement, leading
 from automc.proposers.evolve.predictor import Predictor
+from automc.proposers.evolve.start import Start
 from automc.proposers.evolve.variation import Variation
-from automc.proposers.targets import Targets
-from automc.proposers.uniform import UniformProposer
 
 Rows = NDArray[np.int64]
 
@@ -46,7 +45,7 @@ class Judge:
     it is the same however the trials were told.
 
     Attributes:
-        vary: crossover and mutation in this space.
+        vary: crossover and mutation in this space. start: what to ask while nothing is known.
     """
 
     def __init__(
@@ -64,18 +63,19 @@ class Judge:
         self._metrics = tuple(dict.fromkeys([*asked, *(c.metric for c in others)]))
         self._doubtful = tuple(others)
         self._archive = Archive(space, self._metrics, constraints)
-        self._uniform = UniformProposer(space, objectives, constraints, seed)
-        try:
-            self._targets: Targets | None = Targets(space, objectives, constraints, self._budget)
-        except SpecError:
-            self._targets = None  # nothing has to be cheap
         sample = np.random.default_rng([seed]).random((256, len(space)))
         self._spread = self._features.of(sample).plain.std(axis=0)
         self._fitted = -1
         self._predictor: Predictor | None = None
         self._pool = np.zeros(0, dtype=np.int64)
         self._corner = self._worst()
-        self._guide = Guide(space, self._costs, self._features.damages, self._fence)
+        guide = Guide(space, self._costs, self._features.damages, self._fence)
+        self.start = Start(space, objectives, self._budget, guide)
+
+    @property
+    def count(self) -> int:
+        """Rows told."""
+        return len(self._archive)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         if any(c.metric in _BYTES for c in self._budget.constraints):
@@ -217,16 +217,6 @@ class Judge:
         known = np.array([key(cube) in self._archive.asked for cube in cubes])
         score = self.scores(cubes) if self.ready() else np.zeros(len(cubes))
         return int(np.argmax(np.where(known, score - 1e6, score)))
-
-    def design(self, number: int, draw: np.random.Generator) -> Policy:
-        """A policy for the beginning, when nothing is known."""
-        half, guided = divmod(number, 2) if self._features.damages.sites else (number, 0)
-        cube = np.array(self._space.encode(self._uniform.ask(range(half, half + 1))[0].policy))
-        if guided and self._targets:
-            weights = np.exp(0.5 * draw.standard_normal(len(self._features.damages.sites)) * (half % 2))
-            cube = self._guide.policy(cube, self._targets.at(half), weights)
-        tries = np.vstack([cube[None], self.vary.mutated(draw, np.repeat(cube[None], 8, axis=0), sites=len(cube) / 4)])
-        return self.first(self.inside(self.vary.snapped(tries)), draw)
 
 
 def _step(count: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 from automc.proposers.evolve.ensemble import MEMBERS, Ensemble
 from automc.proposers.evolve.features import Described
 from automc.proposers.evolve.trend import Trend

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 from automc.proposers.evolve.features import Described
 from automc.proposers.evolve.level import Level, sample
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from automc.core.batch import Array
+from automc.core.decoded import Array
 
 _SCALES = 6
 

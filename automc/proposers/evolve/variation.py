@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.batch import Array, Numbers
+from automc.core.decoded import Array, Numbers
 from automc.core.space import Choice, SearchSpace
 
 _STEP, _JUMP = 0.1, 0.2

@@ -141,6 +141,9 @@ def measured(row: Mapping[str, str]) -> dict[str, float]:
     return {name: float(text) for name, text in row.items() if name not in _OWN and text}
 
 
+KEPT = ("top1", "loss", "macs_ratio", "bops_ratio", "size_bytes", "size_ratio")
+"""The metrics that are written down."""
+
 _OWN = ("number", "state", "twin", "seconds", "thinking", "policy")
 """Columns that are no metrics."""
 
@@ -163,7 +166,7 @@ class Journal(Silent):
         if trial.number < self._known:
             return
         found = trial.measurement
-        metrics = {name: f"{value:.6g}" for name, value in sorted(found.metrics.items())} if found else {}
+        metrics = {name: f"{found.metrics[name]:.6g}" if found else "" for name in KEPT}
         row = {
             "number": trial.number,
             "state": trial.state.value,
