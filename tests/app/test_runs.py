@@ -172,9 +172,10 @@ def test_stop_from_another_process_acts_within_two_seconds_and_resume_goes_on(st
         automc.resume("s", storage).run()
     assert automc.stop("s", storage)
     asked = time.monotonic()
+    wait(lambda: not automc.stop("s", storage))
+    assert time.monotonic() - asked < 2.0, "nobody drives it any more"
     driver.join(20)
     assert driver.exitcode == 0
-    assert time.monotonic() - asked < 3.0, "2 s to act, and a second to end Python"
     done = len(watch.records())
     assert 0 < done < 80
     assert not [t for t in watch.records() if t.state is TrialState.RUNNING]
