@@ -19,7 +19,7 @@ from automc.core.trial import Trial, TrialState
 from automc.errors import SpecError
 from automc.proposers.members import member
 
-MEMBERS = "allocate evolve ddpg nsga2"
+MEMBERS = "allocate evolve ddpg"
 FORGET = 0.95
 """A gain counts so much less with every later trial: who was right at the start need not be right now."""
 
