@@ -60,8 +60,9 @@ def rows(found: Mapping[str, Sequence[Curve]], efforts: Sequence[int], by: str =
 
 
 def _cell(found: Sequence[Curve], effort: int, by: str) -> str:
-    spent = [curve.seconds if by == "seconds" else curve.evaluations for curve in found]
-    values = [curve.at([effort], by)[0] for curve, own in zip(found, spent, strict=True) if own[-1] >= effort]
+    """A method that proposes what it knows spends fewer evaluations than trials: then its last value stands."""
+    spent = [curve.seconds[-1] if by == "seconds" else len(curve.values) for curve in found]
+    values = [curve.at([effort], by)[0] for curve, own in zip(found, spent, strict=True) if own >= effort]
     if not values or np.isnan(values).any():
         return ""
     spread = f" ({min(values):.3f} to {max(values):.3f}; {len(values)})" if len(values) > 1 else " (1)"
