@@ -14,12 +14,14 @@ from automc.app.paths import rooted
 from automc.app.study import Study, built, prepared
 from automc.app.study_schema import DEFAULT_STORAGE
 from automc.core.layers import LayerTable
+from automc.core.rules import nearest
 from automc.core.space import SearchSpace
 from automc.core.study import ModelSpec, Part, StudySpec
 from automc.core.transfer import Setup
 from automc.core.trial import TrialState
-from automc.errors import SpecError
+from automc.errors import SpecError, StoreError
 from automc.stores import open_store
+from automc.stores.steps import study_exists
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,7 @@ def start(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objec
     spec = rooted(study_file.spec)
     origins = warm.origins(warm_start, study_file.storage)
     evaluator, setup = _checked(study_file, objects)
+    _free(spec.name, study_file.storage)
     facts = findings.facts(spec, setup, evaluator, origins)
     store = open_store(study_file.storage)
     store.create(spec, facts)
@@ -191,6 +194,20 @@ def _revise(
         study.revise(replace(changed, revision=spec.revision + 1, first_trial=first), facts)
 
 
+def _free(name: str, storage: str) -> None:
+    """Whether a study may have this name, before minutes are spent on measuring for it. Raises StudyExists."""
+    try:
+        store = open_store(storage, create=False)
+    except StoreError:
+        return  # no such database yet; whatever else is wrong with it, creating the study will tell
+    try:
+        taken = any(found.spec.name == name for found in store.studies())
+    finally:
+        store.close()
+    if taken:
+        raise study_exists(name)
+
+
 def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Setup]:
     from automc.app.config import check_space
 
@@ -198,9 +215,23 @@ def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Se
         evaluator = prepared(study_file.spec, objects, latencies.known_in(study_file.storage))
         space = check_space(study_file, evaluator.table)
         built(study_file.spec, space)
+        _measurable(study_file.spec, evaluator.baseline)
     except SpecError as error:
         raise SpecError(study_file.placed(str(error))) from error
     return evaluator, Setup(space, evaluator.baseline, study_file.spec.rungs)
+
+
+def _measurable(spec: StudySpec, baseline: Mapping[str, float]) -> None:
+    """Whether what the study asks for is measured. Raises SpecError."""
+    wanted = {c.metric: f"constraint {c}" for c in spec.constraints}
+    wanted |= {o.metric: f"objectives.{o.metric}" for o in spec.objectives}
+    for metric, place in wanted.items():
+        if metric not in baseline and metric != "seconds":
+            known = ", ".join(baseline)
+            raise SpecError(
+                f"{place}: evaluator {spec.evaluator.name} measures no {metric} here{nearest(metric, baseline)} "
+                f"(it measures: {known})"
+            )
 
 
 def verify(folder: Path) -> Proof:

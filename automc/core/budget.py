@@ -55,6 +55,7 @@ class Budget:
                     f"constraint {constraint}: no policy of this space keeps it, the {which} has {constraint.metric} "
                     f"{best:.4g}; widen the space or move the bound"
                 )
+        self._between = self._corridor()
 
     def costs(self, policy: Policy) -> dict[str, float]:
         """The predicted costs and ratios of a policy (see Analytic)."""
@@ -75,7 +76,8 @@ class Budget:
 
     def fit(self, cube: Sequence[float], constraints: Sequence[Constraint] | None = None) -> list[float]:
         """The nearest point that keeps the bounds on the straight way from here to the cheapest corner (or, for a lower
-        bound, to the dearest). A point that keeps them is returned as it is.
+        bound, to the dearest; where upper and lower bounds are in each other's way, to a point that is known to keep
+        them all). A point that keeps them is returned as it is.
 
         Args:
             cube: shape (decisions,). constraints: in the place of the budget's own; all of ANALYTIC.
@@ -87,6 +89,8 @@ class Budget:
             point = self._moved(point, self.cheapest, upper)
         lower = [c for c in bounds if c.sign == ">="]
         point = self._moved(point, self.dearest, lower) if lower else point
+        if constraints is None and self._between is not None:
+            point = self._moved(point, self._between, bounds)
         return [float(u) for u in point]
 
     def learn(self, trials: Sequence[Trial]) -> None:
@@ -133,6 +137,38 @@ class Budget:
             middle = (low + high) / 2
             low, high = (low, middle) if self.holds(self._decoded(at(middle)), bounds) else (middle, high)
         return at(high)
+
+    def _corridor(self) -> Cube | None:
+        """A point between upper and lower bounds; None where there are not both.
+
+        From the cheapest corner on, decisions are made dear, first those that give the lower bounds most for what they
+        take from the upper ones, as in the relaxed knapsack (Dantzig 1957).
+
+        Raises:
+            SpecError: it does not come to a point that keeps them all.
+        """
+        upper = [c for c in self.constraints if c.sign == "<="]
+        lower = [c for c in self.constraints if c.sign == ">="]
+        if not upper or not lower:
+            return None
+        point = self.cheapest.copy()
+
+        def moved(i: int) -> Cube:
+            return np.where(np.arange(len(point)) == i, self.dearest, point)
+
+        def worth(i: int) -> float:
+            costs = self.costs(self._decoded(moved(i)))
+            gain, price = (sum((costs[c.metric] - before[c.metric]) / c.bound for c in some) for some in (lower, upper))
+            return gain / max(price, 1e-12)
+
+        before = self.costs(self._decoded(point))
+        for i in sorted(np.flatnonzero(~np.isnan(point)).tolist(), key=worth, reverse=True):
+            # As dear as the upper bounds allow: the way back from there ends at the point itself, which keeps them.
+            point = self._moved(moved(i), point, upper)
+            if self.holds(self._decoded(point), lower):
+                return point
+        said = " and ".join(map(str, self.constraints))
+        raise SpecError(f"constraints {said}: no policy of this space was found that keeps them all; move a bound")
 
     def _corner(self, constraint: Constraint) -> Cube:
         return self.cheapest if constraint.sign == "<=" else self.dearest

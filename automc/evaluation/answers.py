@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automc.errors import NotFinite
+from automc.errors import AutomcError, ModelError, NotFinite, one_line
 from automc.evaluation.prefix import Prefix
 from automc.evaluation.splits import Data
 from automc.operators.outputs import tensors_of
@@ -46,12 +46,24 @@ class Answers:
         """The network's outputs, what was kept of the original's, and the labels, by batch, always in the same order.
 
         Raises:
-            NotFinite: an output is NaN or infinite.
+            NotFinite: an output is NaN or infinite. ModelError: the original cannot take the split.
         """
         if split not in self._kept:
-            self._kept[split] = [self._keep(outputs) for outputs in self._run(self._teacher, split)]
+            self._kept[split] = self._originals(split)
         targets = (self._data.split(split).targets[rows] for rows in self._rows(split))
         yield from zip(self._run(model, split), self._kept[split], targets, strict=True)
+
+    def _originals(self, split: str) -> list[Any]:
+        """What is kept of the original's outputs. It takes every split before any other network does."""
+        try:
+            return [self._keep(outputs) for outputs in self._run(self._teacher, split)]
+        except (AutomcError, MemoryError):
+            raise
+        except Exception as error:  # a network may raise anything
+            where = f"model: cannot take the inputs of the {split} split of data {self._data.name}"
+            raise ModelError(
+                f"{where}, of shape {tuple(self._data.split(split).inputs.shape)}: {one_line(error)}"
+            ) from error
 
     def _rows(self, split: str) -> Sequence[Tensor]:
         """The numbers of the inputs of each batch: one permutation of the split, drawn from its length."""

@@ -200,8 +200,10 @@ class NetworkEvaluator:
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def check_split(self, split: str) -> None:
-        """See Fitting.split."""
+        """See Fitting.split; and whether the network takes its first inputs."""
         self._fitting.split(split)
+        first = self.data.normalise(self.data.split(split).inputs[:2])
+        answered(self._teacher, first, f"{self.data.name}, {split} split")
 
     def __getstate__(self) -> dict[str, Any]:
         # What trials share is computed here, once, and not by every worker; who stays at home finds it when needed.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from automc.core.interleave import Timing, timings
 from automc.errors import SpecError
 from automc.evaluation.lookup import Lookup, Tools, device_name, lookup
+from automc.evaluation.threads import one_thread
 from automc.measure.forms import Form
 from automc.measure.lock import computing, measuring
 from automc.measure.walk import Walk, walk
@@ -139,7 +140,7 @@ class Stopwatch:
             found = {"latency_ms": own.median, "latency_ratio": 1.0 if file is self._file else ratio}
             errors = {"latency_ms": own.error, "latency_ratio": ratio * spread}
             if call is not None:
-                with measuring():
+                with one_thread(), measuring():
                     (plain,) = timings([call], settings.latency_rounds)
                 found["latency_torch_ms"], errors["latency_torch_ms"] = plain.median, plain.error
             return found, errors

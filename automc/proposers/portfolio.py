@@ -14,10 +14,11 @@ from automc.core.metrics import Constraint, Objective, feasible, losses
 from automc.core.pareto import hypervolume, undominated
 from automc.core.policy import Policy
 from automc.core.ports import Proposal, Proposer
+from automc.core.rules import nearest
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
 from automc.errors import SpecError
-from automc.proposers.members import member
+from automc.proposers.members import PROPOSERS, member
 
 MEMBERS = "allocate evolve ddpg"
 FORGET = 0.95
@@ -42,7 +43,7 @@ class PortfolioProposer:
     member's.
 
     Args:
-        members: names of proposers, separated by spaces; those that cannot work with the study are left out.
+        members: names of proposers, separated by spaces or commas; those that cannot work with the study are left out.
         first: so many first trials are the first member's.
 
     Raises:
@@ -60,18 +61,24 @@ class PortfolioProposer:
     ) -> None:
         if first < 0:
             raise SpecError(f"proposer portfolio: first must be at least 0, not {first}")
-        names = list(dict.fromkeys(members.split()))
+        names = list(dict.fromkeys(members.replace(",", " ").split()))
         if not names or "portfolio" in names:
             raise SpecError(f"proposer portfolio: members must name other proposers, not {members!r}")
+        for name in names:
+            if name not in PROPOSERS:
+                raise SpecError(
+                    f"proposer portfolio: members: unknown name {name!r}{nearest(name, PROPOSERS)} "
+                    f"(allowed: {', '.join(PROPOSERS)})"
+                )
         self._members: dict[str, Proposer] = {}
-        refusals: list[SpecError] = []
+        refusals: list[str] = []
         for name in names:
             try:
                 self._members[name] = member(name, space, objectives, constraints, seed)
             except SpecError as error:
-                refusals.append(error)
+                refusals.append(str(error))
         if not self._members:
-            raise refusals[0]
+            raise SpecError(f"proposer portfolio: no member can work with this study: {'; '.join(refusals)}")
         self.measures = tuple(dict.fromkeys(m for one in self._members.values() for m in getattr(one, "measures", ())))
         self._seed, self._first = seed, first
         self._gains = {name: _Record() for name in self._members}

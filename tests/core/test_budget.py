@@ -166,3 +166,31 @@ def test_trials_that_say_nothing_of_the_bytes_are_skipped(monotone: SearchSpace)
         ]
     )
     assert budget.learned is None
+
+
+def test_bounds_from_both_sides_are_kept_together(mixed_table: LayerTable) -> None:
+    """Around a policy that there is, so that they can be; a pair for which no way is found is refused, and rare."""
+    space = resolve((Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.1)}),), ORDER, mixed_table, OPERATORS)
+    free, refused = Budget(space, ()), 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        costs = free.costs(space.decode(draw.random(len(space)).tolist()))
+        pair = (
+            Constraint("macs_ratio", ">=", 0.95 * costs["macs_ratio"]),
+            Constraint("params_ratio", "<=", 1.05 * costs["params_ratio"]),
+        )
+        try:
+            budget = Budget(space, pair)
+        except SpecError as error:
+            assert "no policy of this space was found that keeps them all" in str(error)  # noqa: PT017
+            refused += 1
+            continue
+        for _ in range(5):
+            assert budget.holds(space.decode(budget.fit(draw.random(len(space)).tolist())))
+    assert refused <= 2
+
+
+def test_bounds_that_exclude_each_other_are_refused(mixed_table: LayerTable) -> None:
+    space = resolve((Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.1)}),), ORDER, mixed_table, OPERATORS)
+    with pytest.raises(SpecError, match=r"constraints macs_ratio >= 0\.95 and params_ratio <= 0\.6: no policy"):
+        Budget(space, [Constraint.parse("macs_ratio >= 0.95"), Constraint.parse("params_ratio <= 0.6")])

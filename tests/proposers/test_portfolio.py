@@ -51,8 +51,8 @@ class Refusing:
 @pytest.fixture
 def table(monkeypatch):
     """The catalogue with three proposers for these tests."""
-    known = dict(members.PROPOSERS) | {name: f"{__name__}:{name.title()}" for name in ("good", "bad", "refusing")}
-    monkeypatch.setattr(members, "PROPOSERS", known)
+    for name in ("good", "bad", "refusing"):
+        monkeypatch.setitem(members.PROPOSERS, name, f"{__name__}:{name.title()}")
 
 
 def built(names: str, first: int = 0, seed: int = 0) -> PortfolioProposer:
@@ -66,8 +66,10 @@ def by(proposal: Proposal) -> str:
 def test_members_that_cannot_work_with_the_study_are_left_out(table):
     asked = built("refusing good", first=4)
     assert {by(proposal) for proposal in asked.ask(range(4))} == {"good"}
-    with pytest.raises(SpecError, match="proposer refusing: wants the moon"):
+    with pytest.raises(SpecError, match="no member can work with this study: proposer refusing: wants the moon"):
         built("refusing")
+    with pytest.raises(SpecError, match="members: unknown name 'goood', did you mean 'good'"):
+        built("good, goood")
     for wrong in ("", "portfolio good"):
         with pytest.raises(SpecError, match="members must name other proposers"):
             built(wrong)
