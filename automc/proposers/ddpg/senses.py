@@ -52,9 +52,10 @@ class Senses:
         usual = np.full(self.actions, 0.5)
         usual[list(step.coordinates)] = self._reference.at(level)[list(step.decisions)]
         limit = np.minimum(bounds, trace.high[0])
-        used = (low - trace.low[0]) / limit
+        whole = np.where(limit > 0, limit, 1.0)  # a network of blocks alone can be dropped to nothing
+        used = (low - trace.low[0]) / whole
         slack = (limit - low) / np.where(high > low, high - low, 1.0)
-        money = [spread(limit, trace.low[0], trace.high[0]), used, low / limit, high / limit, slack]
+        money = [spread(limit, trace.low[0], trace.high[0]), used, low / whole, high / whole, slack]
         near = [level, _mean(trace.cube, self._above[t]), _mean(trace.cube, self._beside[t])]
         moving = np.concatenate([np.clip(np.concatenate(money), 0.0, _MOST), near, usual, last])
         return np.concatenate([self._known[t], moving]), usual
