@@ -5,24 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from automc.core.ports import Store
+from automc.core.store import Store
 from automc.core.trial import Trial
+from automc.stores.columns import Numbers
+from automc.stores.paging import Listing, Page
+from automc.stores.select import Answer, Caps
 
 
 class TrialDatabase(Store, Protocol):
     """A store that can also be asked questions."""
 
     def query(self, study: str, where: str = "", sort: Sequence[str] = (), limit: int | None = None) -> Sequence[Trial]:
-        """The trials for which the filter holds, sorted.
-
-        Args:
-            where: see filters.py; empty holds for all.
-            sort: names a filter knows, ``-`` before one for descending. Where a trial lacks the value, or it is
-                NaN, the trial comes last. Equals, and all trials without ``sort``, are in order of number.
-            limit: at most so many trials. To page, ask for ``number > last seen`` in the filter.
+        """The trials for which the filter holds, sorted as a ``Listing`` says.
 
         Raises:
             UnknownStudy. SpecError: the filter, a name or the limit breaks a rule.
+        """
+        ...
+
+    def page(self, study: str, listing: Listing) -> Page:
+        """Rows of the trials that a listing asks for, and the cursor from which the next page goes on.
+
+        Raises:
+            UnknownStudy. SpecError: the filter, a name, the limit or the cursor breaks a rule.
+        """
+        ...
+
+    def spent(self, study: str, step: int) -> Sequence[float]:
+        """Seconds of evaluation of the trials that finished, summed over ``step`` at a time in the order in which they
+        did; the last sum may be of fewer. Answers from the store and what is not known count none.
+
+        Raises:
+            UnknownStudy.
+        """
+        ...
+
+    def numbers(self, study: str, metrics: Sequence[str]) -> Numbers:
+        """The columns of these metrics. Raises UnknownStudy."""
+        ...
+
+    def select(self, text: str, caps: Caps) -> Answer:
+        """The answer to one SQL statement that reads; see select.py. A store in memory has no SQL.
+
+        Raises:
+            SpecError: it is no such statement, or takes more than it may. StoreError: there is no SQL.
         """
         ...
 

@@ -12,6 +12,9 @@ from automc.core.metrics import Measurement
 from automc.core.study import StudySpec
 from automc.errors import StoreError
 
+LARGEST = 2**31 - 1
+"""Number that a column of whole numbers can hold on every database."""
+
 _FLOAT = "$float"
 
 

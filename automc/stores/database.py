@@ -6,11 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from automc.core.store import Control
 from automc.stores import tables as t
 from automc.stores.codec import now_text
 from automc.stores.engine import READ_ONLY, check_file, make_engine, parse_url, place, reader, said_plainly, writer
@@ -21,6 +23,8 @@ from automc.stores.undisturbed import undisturbed
 
 _INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
+_SERVER_CLOCK = sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))
+
 
 class Database:
     """Connections, the write lock of a study, and the fence of each lease this object took.
@@ -28,13 +32,13 @@ class Database:
     Args:
         url: see ``open_store``.
         create: make the file and the tables where they are missing.
-        clock: seconds since 1970; for tests.
+        clock: seconds since 1970, in the place of the one that all drivers share; for tests.
 
     Raises:
         StoreError, SchemaMismatch: the database cannot be used.
     """
 
-    def __init__(self, url: str, create: bool = True, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, create: bool = True, clock: Callable[[], float] | None = None) -> None:
         address = parse_url(url)
         check_file(address, create)
         self._where = place(address)
@@ -82,40 +86,67 @@ class Database:
     def _write(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
         """The same for who may write: raises LeaseHeld when the lease is another's."""
         with self._lock(study) as (connection, study_id):
-            check_writer(study, read_lease(connection, study_id), self._fences.get(study), self._clock())
+            fence = self._fences.get(study)
+            now = 0.0 if fence is not None else self._now(connection)  # to an owner it says nothing
+            check_writer(study, read_lease(connection, study_id), fence, now)
             yield connection, study_id
+
+    def _now(self, connection: sa.Connection) -> float:
+        """Seconds since 1970 by the clock that all drivers share: the server's, or this machine's for a file."""
+        if self._clock is not None:
+            return self._clock()
+        if connection.dialect.name == "sqlite":
+            return time.time()
+        return float(connection.execute(_SERVER_CLOCK).scalar_one())
 
 
 def read_lease(connection: sa.Connection, study_id: int) -> Holder | None:
     """The study's lease, held or given back; None where nobody ever took one."""
-    row = connection.execute(sa.select(t.lease).where(t.lease.c.study_id == study_id)).one_or_none()
+    row = connection.execute(_LEASE, {"study": study_id}).one_or_none()
     if row is None:
         return None
-    return Holder(row.host, row.pid, row.fence, row.machine, row.born, row.token, row.renewed, row.stop_asked)
+    return Holder(row.host, row.pid, row.fence, row.machine, row.born, row.token, row.renewed, Control(row.control))
 
 
 def upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], replaced: tuple[str, ...] = ()) -> Any:
     """An INSERT which, where the key exists, replaces these columns, or does nothing when there are none."""
-    insert = _INSERT[connection.dialect.name](table).values(row)
+    return upserting(connection.dialect.name, table, replaced).values(row)
+
+
+@cache
+def upserting(dialect: str, table: sa.Table, replaced: tuple[str, ...] = ()) -> Any:
+    """The same for any row, which goes with it to ``execute``."""
+    insert = _INSERT[dialect](table)
     if not replaced:
         return insert.on_conflict_do_nothing()
     keys = [column.name for column in table.primary_key]
-    return insert.on_conflict_do_update(index_elements=keys, set_={name: row[name] for name in replaced})
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in replaced})
+
+
+def insertion(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT in the words of this database, which can say what to do where the key exists."""
+    return _INSERT[connection.dialect.name](table)
 
 
 def log(connection: sa.Connection, study_id: int, kind: str, text: str, number: int | None = None) -> None:
     """Add to the event log."""
     row = {"at": now_text(), "study_id": study_id, "number": number, "kind": kind, "text": text}
-    connection.execute(t.event.insert().values(row))
+    connection.execute(_EVENT, row)
+
+
+# SQLAlchemy takes five times as long to build a statement as to run it, so those of every trial are built once.
+_NAMED = sa.select(t.study.c.id).where(t.study.c.name == sa.bindparam("study"), t.study.c.deleted.is_(None))
+_LOCKED = _NAMED.with_for_update()
+_LEASE = sa.select(t.lease).where(t.lease.c.study_id == sa.bindparam("study"))
+_EVENT = t.event.insert()
 
 
 def _study_id(connection: sa.Connection, study: str) -> int:
     # The row is locked in a statement of its own: what later ones read is then as of after the wait.
-    statement = sa.select(t.study.c.id).where(t.study.c.name == study)
-    if not connection.get_execution_options().get(READ_ONLY):
-        statement = statement.with_for_update()
-    found: int | None = connection.execute(statement).scalar()
+    statement = _NAMED if connection.get_execution_options().get(READ_ONLY) else _LOCKED
+    found: int | None = connection.execute(statement, {"study": study}).scalar()
     if found is None:
-        names = connection.execute(sa.select(t.study.c.name).order_by(t.study.c.id)).scalars().all()
+        there = sa.select(t.study.c.name).where(t.study.c.deleted.is_(None)).order_by(t.study.c.id)
+        names = connection.execute(there).scalars().all()
         raise unknown_study(study, names)
     return found

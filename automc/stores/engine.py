@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from sqlalchemy import event, exc
 
 from automc.errors import StoreError
 
-BUSY_SECONDS = 20.0
-"""How long a call waits for another process's transaction."""
+BUSY_SECONDS = 60.0
+"""How long a call waits for another process's transaction. On SQLite a driver's commit waits for readers, too: what
+reads long must end before (``select_sqlite.LONGEST``).
+"""
 
 READ_ONLY = "automc_read_only"
 """An execution option of the connections that ``reader`` gives."""
 
 _HINTS = {
     "database or disk is full": "the disk is full; free some space and run the command again, finished trials are safe",
+    "disk i/o error": "the disk failed, or a quota or file size limit is reached; finished trials are safe",
     "database is locked": f"another process kept it locked for {BUSY_SECONDS:g} s; end that process or try again",
     "readonly database": "it is read-only; give this user write permission to the file and its folder",
     "file is not a database": "the file is no SQLite database (or an encrypted one)",
@@ -66,6 +70,8 @@ def sqlite_file(url: sa.URL) -> Path | None:
     """The file of a SQLite database, ``file:`` URIs included; None for another kind."""
     if url.get_backend_name() != "sqlite" or url.database is None:
         return None
+    if not url.database.startswith("file:"):  # of any other name a question mark is a part
+        return Path(url.database)
     return Path(url.database.removeprefix("file:").partition("?")[0])
 
 
@@ -133,6 +139,8 @@ def said_plainly(where: str) -> Iterator[None]:
     """
     try:
         yield
+    except (UnicodeDecodeError, JSONDecodeError) as error:  # what this automc wrote can be read
+        raise StoreError(f"{where}: {_HINTS['malformed']} (a text in it cannot be read)") from error
     except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
         lines = str(cause).strip().splitlines() or [type(cause).__name__]

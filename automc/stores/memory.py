@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from automc.core.ports import Owner, Proposal, StudySummary
+from automc.core.policy import Policy
+from automc.core.ports import Outcome, Proposal
+from automc.core.store import Control, Owner, StudySummary
 from automc.core.study import StudySpec
+from automc.core.tally import Count, tally
 from automc.core.trial import Trial, TrialState
+from automc.core.wishes import Wish
+from automc.errors import StoreError
 from automc.stores import steps
 from automc.stores.codec import dumps, loads, now_text, plain, read_spec
-from automc.stores.filters import check_limit, matches, parse, sort_keys, value_of
-from automc.stores.owners import Holder, check_writer, still_mine, taken
+from automc.stores.columns import Numbers, of_trials
+from automc.stores.decisions import Vocabulary, space_sites
+from automc.stores.filters import matches, parse
+from automc.stores.memory_base import Kept, MemoryHistory
+from automc.stores.owners import still_mine, taken
+from automc.stores.paging import (
+    Listing,
+    Page,
+    behind,
+    check_limit,
+    cut,
+    ordered,
+    position,
+    read_cursor,
+    row_of,
+    sort_keys,
+)
+from automc.stores.select import Answer, Caps
 
 
-@dataclass
-class _Study:
-    """``notes`` has the reports of each (number, attempt); ``memories`` are by revision; specs and facts are JSON, as a
-    database keeps them.
-    """
-
-    specs: list[str]
-    facts: str
-    created: str
-    trials: list[Trial] = field(default_factory=list)
-    notes: dict[tuple[int, int], dict[int, float]] = field(default_factory=dict)
-    memories: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-    lease: Holder | None = None
-
-
-class MemoryStore:
-    """A Store (core/ports.py) and its ``query`` (stores/__init__.py). Not for several threads.
+class MemoryStore(MemoryHistory):
+    """A Store (core/store.py) and its ``query`` (stores/__init__.py). Not for several threads.
 
     Args:
         other: another store whose studies this one shares, as two processes share a file; each has its own leases.
@@ -41,11 +47,9 @@ class MemoryStore:
     """
 
     def __init__(self, other: MemoryStore | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._studies: dict[str, _Study] = other._studies if other else {}
+        super().__init__(other, clock)
         self._latencies: dict[str, dict[str, float]] = other._latencies if other else {}
-        self._clock = clock
-        self._token = uuid.uuid4().hex
-        self._fences: dict[str, int] = {}
+        self._wished: list[int] = other._wished if other else [0]
 
     def close(self) -> None:
         """Nothing is held."""
@@ -55,7 +59,7 @@ class MemoryStore:
     def create(self, spec: StudySpec, facts: Mapping[str, Any]) -> None:
         if spec.name in self._studies:
             raise steps.study_exists(spec.name)
-        self._studies[spec.name] = _Study([dumps(spec.to_data())], dumps(facts), now_text())
+        self._studies[spec.name] = Kept([dumps(spec.to_data())], dumps(facts), now_text())
 
     def revise(self, spec: StudySpec, facts: Mapping[str, Any] | None = None) -> None:
         study = self._writable(spec.name)
@@ -66,6 +70,9 @@ class MemoryStore:
 
     def spec(self, study: str) -> StudySpec:
         return read_spec(study, self._study(study).specs[-1])
+
+    def revisions(self, study: str) -> Sequence[StudySpec]:
+        return [read_spec(study, text) for text in self._study(study).specs]
 
     def facts(self, study: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = loads(self._study(study).facts)
@@ -83,15 +90,20 @@ class MemoryStore:
 
     # Trials
 
-    def add(self, study: str, proposal: Proposal, rung: int) -> Trial:
+    def add(self, study: str, proposal: Proposal, rung: int, start: bool = False) -> Trial:
         trials = self._writable(study).trials
         trials.append(Trial(len(trials), proposal.policy, proposal.memo, rung=rung))
-        return trials[-1]
+        return self.move(study, trials[-1].to(TrialState.RUNNING)) if start else trials[-1]
 
-    def move(self, study: str, trial: Trial) -> Trial:
-        trials = self._writable(study).trials
-        steps.check_step(study, steps.standing(self._trial(study, trial.number)), trial)
+    def move(
+        self, study: str, trial: Trial, outcome: Outcome | None = None, front: Mapping[int, bool] | None = None
+    ) -> Trial:
+        trials, old = self._writable(study).trials, self._trial(study, trial.number)
+        steps.check_step(study, steps.standing(old), trial)
         trials[trial.number] = replace(trial, measurement=plain(trial.measurement))
+        self._record(study, old.state, trial, outcome)
+        if front:
+            self.keep_front(study, front)
         return trials[trial.number]
 
     def note(self, study: str, number: int, step: int, value: float) -> None:
@@ -103,17 +115,43 @@ class MemoryStore:
         attempt = self._trial(study, number).attempts
         return sorted(self._study(study).notes.get((number, attempt), {}).items())
 
-    def trials(self, study: str, states: Sequence[TrialState] = ()) -> Sequence[Trial]:
-        return [trial for trial in self._study(study).trials if not states or trial.state in states]
+    def trials(
+        self, study: str, states: Sequence[TrialState] = (), numbers: Iterable[int] | None = None
+    ) -> Sequence[Trial]:
+        known = self._study(study).trials
+        asked = known if numbers is None else [known[n] for n in sorted(set(numbers)) if 0 <= n < len(known)]
+        return [trial for trial in asked if not states or trial.state in states]
+
+    def tally(self, study: str) -> Sequence[Count]:
+        return tally(self._study(study).trials)
+
+    def spent(self, study: str, step: int) -> Sequence[float]:
+        known = self._study(study)
+        ended = [known.trials[number] for number in known.order]
+        own = [t.measurement.seconds if t.measurement and t.twin is None else 0.0 for t in ended]
+        return [math.fsum(s for s in own[at : at + step] if s == s) for at in range(0, len(own), step)]
+
+    def numbers(self, study: str, metrics: Sequence[str]) -> Numbers:
+        known = self._study(study)
+        return of_trials(known.trials, {number: place for place, number in enumerate(known.order, 1)}, metrics)
 
     def query(self, study: str, where: str = "", sort: Sequence[str] = (), limit: int | None = None) -> Sequence[Trial]:
-        check_limit(limit)
-        keys = sort_keys(sort)
-        tree = parse(where) if where.strip() else None
-        found = [trial for trial in self._study(study).trials if tree is None or matches(tree, trial)]
-        for name, descending in reversed(keys):
-            found = _sorted(found, name, descending)
-        return found[:limit]
+        trials = self._study(study).trials
+        return [trials[row["number"]] for row in self.page(study, Listing(where, sort, limit)).rows]
+
+    def page(self, study: str, listing: Listing) -> Page:
+        check_limit(listing.limit)
+        keys = sort_keys(listing.sort)
+        at, found = read_cursor(listing.after, keys), self._study(study).trials
+        if listing.where.strip():
+            sites = (site for trial in found for site in trial.policy) if found else space_sites(self.facts(study))
+            tree = parse(listing.where, Vocabulary(sites))
+            found = [trial for trial in found if matches(tree, trial)]
+        rows = ordered(list(map(row_of, found)), keys)
+        return cut([row for row in rows if at is None or behind(position(row, keys), at, keys)], listing, keys)
+
+    def select(self, text: str, caps: Caps) -> Answer:
+        raise StoreError("memory: a store in memory has no SQL; keep the study in a file, such as automc.db")
 
     # Memories
 
@@ -122,6 +160,22 @@ class MemoryStore:
 
     def memory(self, study: str) -> tuple[int, bytes] | None:
         return self._study(study).memories.get(self.spec(study).revision)
+
+    # Wishes
+
+    def wish(self, study: str, policy: Policy, rung: int) -> int:
+        self._wished[0] += 1
+        self._study(study).wishes[self._wished[0]] = Wish(self._wished[0], policy, rung)
+        return self._wished[0]
+
+    def wishes(self, study: str) -> Sequence[Wish]:
+        return list(self._study(study).wishes.values())
+
+    def grant(self, study: str, wish: Wish) -> Trial:
+        waiting = self._writable(study).wishes
+        steps.check_granted(study, wish.id, wish.id in waiting)
+        del waiting[wish.id]
+        return self.add(study, Proposal(wish.policy), wish.rung)
 
     # Latencies
 
@@ -147,39 +201,19 @@ class MemoryStore:
     def release(self, study: str) -> None:
         fence, found = self._fences.pop(study, None), self._studies.get(study)
         if found is not None and found.lease is not None and found.lease.fence == fence:
-            found.lease = replace(found.lease, token=None, stop_asked=False)
+            found.lease = replace(found.lease, token=None, control=Control.GO)
 
-    def ask_stop(self, study: str) -> bool:
+    def ask(self, study: str, word: Control) -> Control | None:
         found = self._study(study)
         if found.lease is None or not found.lease.alive(self._clock()):
-            return False
-        found.lease = replace(found.lease, stop_asked=True)
-        return True
+            return None
+        found.lease = found.lease.told(word)
+        return found.lease.control
 
-    def stop_asked(self, study: str) -> bool:
+    def asked(self, study: str) -> Control:
         lease = self._study(study).lease
-        return lease is not None and lease.stop_asked
+        return Control.GO if lease is None else lease.control
 
-    def _study(self, name: str) -> _Study:
-        if name not in self._studies:
-            raise steps.unknown_study(name, list(self._studies))
-        return self._studies[name]
-
-    def _writable(self, name: str) -> _Study:
-        study = self._study(name)
-        check_writer(name, study.lease, self._fences.get(name), self._clock())
-        return study
-
-    def _trial(self, study: str, number: int) -> Trial:
-        trials = self._study(study).trials
-        if not 0 <= number < len(trials):
-            raise steps.unknown_trial(study, number, len(trials))
-        return trials[number]
-
-
-def _sorted(trials: list[Trial], name: str, descending: bool) -> list[Trial]:
-    """Stable; trials without the value, or with NaN (which is not equal to itself), come last."""
-    values = [(value_of(name, trial), trial) for trial in trials]
-    known: list[tuple[Any, Trial]] = [(value, trial) for value, trial in values if value is not None and value == value]
-    known.sort(key=lambda pair: pair[0], reverse=descending)
-    return [trial for _, trial in known] + [trial for value, trial in values if value is None or value != value]
+    def driver(self, study: str) -> Owner | None:
+        lease = self._study(study).lease
+        return lease.owner if lease is not None and lease.alive(self._clock()) else None

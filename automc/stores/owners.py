@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from automc.core.ports import LEASE_SECONDS, Owner
+from automc.core.store import LEASE_SECONDS, Control, Owner
 from automc.errors import LeaseHeld
 
 
@@ -20,6 +20,7 @@ class Holder:
         machine, born: which system and which process it was, so that a reused process id is not taken for it.
         token: names the store object that took it; None once it is given back.
         renewed: seconds since 1970.
+        control: what its owner was asked since.
     """
 
     host: str
@@ -29,7 +30,16 @@ class Holder:
     born: str
     token: str | None
     renewed: float
-    stop_asked: bool = False
+    control: Control = Control.GO
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(self.host, self.pid)
+
+    def told(self, word: Control) -> Holder:
+        """The lease once its owner was asked this: a stop is not taken back, a cancel by nothing."""
+        binding = self.control in (Control.STOP, Control.CANCEL)
+        return replace(self, control=self.control.or_stronger(word) if binding else word)
 
     def alive(self, now: float) -> bool:
         """Whether this lease still binds others.
@@ -37,12 +47,21 @@ class Holder:
         On its own machine the process decides. From elsewhere only its silence can, because a process id says
         nothing there; the containers of one machine are elsewhere to each other.
         """
-        if self.token is None:
+        if self.token is None or self.silent(now):
             return False
-        if os.name != "posix" or (self.host, self.machine) != (socket.gethostname(), machine()):
-            return now - self.renewed < LEASE_SECONDS
+        if not self._here():
+            return True
         born = process_birth(self.pid)
         return born is not None and (born == self.born or not born or not self.born)
+
+    def silent(self, now: float) -> bool:
+        """Whether it is held from elsewhere and was not heard for LEASE_SECONDS, or in a time to come: a clock that
+        was set back must not keep a dead driver's lease alive.
+        """
+        return self.token is not None and not self._here() and abs(now - self.renewed) >= LEASE_SECONDS
+
+    def _here(self) -> bool:
+        return os.name == "posix" and (self.host, self.machine) == (socket.gethostname(), machine())
 
 
 def taken(study: str, old: Holder | None, owner: Owner, token: str, now: float) -> Holder:

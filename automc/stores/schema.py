@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from automc.errors import SchemaMismatch, StoreError
+from automc.stores.copying import copy_database
 from automc.stores.engine import journal, place, reader, sqlite_file, writer
 from automc.stores.tables import HEAD, VERSION_TABLE
 
@@ -31,7 +30,7 @@ def prepare(engine: sa.Engine, create: bool, head: str = HEAD, migrations: Path 
         SchemaMismatch: a newer automc wrote the database. StoreError: no tables, and ``create`` is False.
     """
     with reader(engine).begin() as connection:
-        version = _version(connection)
+        version = version_of(connection)
     if version is None and not create:
         raise StoreError(f"{place(engine.url)}: holds no automc tables; check the database given as storage")
     _settle_journal(engine, new=version is None)
@@ -40,7 +39,7 @@ def prepare(engine: sa.Engine, create: bool, head: str = HEAD, migrations: Path 
     with writer(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        version = _version(connection)  # again, now that nobody else can change it
+        version = version_of(connection)  # again, now that nobody else can change it
         if version == head:
             return
         _upgrade(connection, version, head, migrations)
@@ -51,7 +50,16 @@ def backup_path(path: Path, version: str) -> Path:
     return path.with_name(f"{path.name}.before-upgrade-from-{version}")
 
 
-def _version(connection: sa.Connection) -> str | None:
+def known_versions(migrations: Path = MIGRATIONS) -> list[str]:
+    """Every schema that this automc can upgrade from, oldest first; the last one is its own."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(migrations)).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
+def version_of(connection: sa.Connection) -> str | None:
+    """The schema of a database; None where it has no tables of automc."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))).scalar()
@@ -60,15 +68,13 @@ def _version(connection: sa.Connection) -> str | None:
 def _upgrade(connection: sa.Connection, version: str | None, head: str, migrations: Path) -> None:
     from alembic import command
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     where = place(connection.engine.url)
-    if version is not None and version not in known:
+    if version is not None and version not in known_versions(migrations):
         raise SchemaMismatch(
             f"{where}: written by a newer automc (schema {version}, this one knows {head}); upgrade automc"
         )
@@ -79,14 +85,9 @@ def _upgrade(connection: sa.Connection, version: str | None, head: str, migratio
 
 
 def _back_up(path: Path, copy: Path) -> None:
-    """Copy a SQLite file that nobody writes to at the moment, whole or not at all."""
-    partial = copy.with_name(f"{copy.name}.{os.getpid()}.part")
     try:
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as target:
-            source.backup(target)
-        os.replace(partial, copy)
+        copy_database(path, copy)
     except (OSError, sqlite3.Error) as error:
-        partial.unlink(missing_ok=True)
         raise StoreError(f"{path}: no upgrade, because its backup {copy} cannot be written: {error}") from error
 
 

@@ -2,86 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from automc.core.ports import Proposal
+from automc.core.ports import Outcome, Proposal
+from automc.core.tally import Count
 from automc.core.trial import Trial, TrialState
-from automc.stores import query, steps
+from automc.stores import attempts, steps
 from automc.stores import tables as t
-from automc.stores.codec import join, split
+from automc.stores.codec import LARGEST, join, now_text, split
 from automc.stores.database import Database, log, upsert
-from automc.stores.filters import check_limit, parse, sort_keys
-from automc.stores.rows import COLUMNS, add_trial, read_trials, write_trial
+from automc.stores.rows import COLUMNS, add_trial, as_read, count, parted, read_trials, standing, write_trial
+from automc.stores.sql_history import keep_changes
 
 
 class TrialTables(Database):
-    """A TrialStore, with ``query``."""
+    """A TrialStore."""
 
-    def add(self, study: str, proposal: Proposal, rung: int) -> Trial:
+    def add(self, study: str, proposal: Proposal, rung: int, start: bool = False) -> Trial:
         with self._write(study) as (connection, study_id):
-            trial = Trial(_count(connection, study_id), proposal.policy, proposal.memo, rung=rung)
-            policy = {"fingerprint": trial.policy.fingerprint, "json": trial.policy.to_json()}
-            connection.execute(upsert(connection, t.policy, policy))
-            add_trial(connection, study_id, trial)
+            waiting = Trial(count(connection, study_id), proposal.policy, proposal.memo, rung=rung)
+            trial = waiting.to(TrialState.RUNNING) if start else waiting
+            started = add_trial(connection, study_id, trial)
             log(connection, study_id, "add", f"rung {rung}", trial.number)
+            if started is not None:
+                attempts.begin(connection, study_id, trial, started, self._fences.get(study))
+                log(connection, study_id, "move", steps.told(waiting.state, trial), trial.number)
         return trial
 
-    def move(self, study: str, trial: Trial) -> Trial:
+    def move(
+        self, study: str, trial: Trial, outcome: Outcome | None = None, front: Mapping[int, bool] | None = None
+    ) -> Trial:
         with self._write(study) as (connection, study_id):
-            stored = _standing(connection, study, study_id, trial.number)
+            stored = standing(connection, study, study_id, trial.number)
             steps.check_step(study, stored, trial)
-            written = write_trial(connection, study_id, trial)
+            written, started = write_trial(connection, study_id, trial)
+            if trial.state is TrialState.RUNNING:
+                attempts.begin(connection, study_id, trial, started or now_text(), self._fences.get(study))
+            elif stored.state is TrialState.RUNNING:
+                attempts.end(connection, study_id, trial, started, outcome)
+            if front:
+                keep_changes(connection, study_id, front)
             log(connection, study_id, "move", steps.told(stored.state, trial), trial.number)
         return written
 
+    def late(self, study: str, outcome: Outcome) -> None:
+        with self._lock(study) as (connection, study_id):
+            standing(connection, study, study_id, outcome.number)
+            attempts.end_late(connection, study_id, outcome, self._fences.get(study))
+            log(connection, study_id, "late", steps.told_late(outcome), outcome.number)
+
     def note(self, study: str, number: int, step: int, value: float) -> None:
         with self._write(study) as (connection, study_id):
-            trial = _standing(connection, study, study_id, number)
+            trial = standing(connection, study, study_id, number)
             if trial.state is not TrialState.RUNNING:
                 return  # a report that comes late tells nothing about an attempt that can still be judged
             finite, kind = split(value)
             key = {"study_id": study_id, "number": number, "attempt": trial.attempts, "step": step}
             row = {**key, "value": finite, "kind": kind}
-            connection.execute(upsert(connection, t.point, row, replaced=("value", "kind")))
+            connection.execute(upsert(connection, t.metric_point, row, replaced=("value", "kind")))
 
     def notes(self, study: str, number: int) -> Sequence[tuple[int, float]]:
-        p = t.point.c
+        p = t.metric_point.c
         with self._read(study) as (connection, study_id):
-            attempt = _standing(connection, study, study_id, number).attempts
+            attempt = standing(connection, study, study_id, number).attempts
             last = (p.study_id == study_id, p.number == number, p.attempt == attempt)
             rows = connection.execute(sa.select(p.step, p.value, p.kind).where(*last).order_by(p.step)).all()
         return [(step, join(value, kind)) for step, value, kind in rows]
 
-    def trials(self, study: str, states: Sequence[TrialState] = ()) -> Sequence[Trial]:
+    def trials(
+        self, study: str, states: Sequence[TrialState] = (), numbers: Iterable[int] | None = None
+    ) -> Sequence[Trial]:
         with self._read(study) as (connection, study_id):
             statement = sa.select(*COLUMNS).where(t.trial.c.study_id == study_id).order_by(t.trial.c.number)
             if states:
                 statement = statement.where(t.trial.c.state.in_([state.value for state in states]))
-            return read_trials(connection, study_id, statement)
+            if numbers is None:
+                return read_trials(connection, study_id, statement)
+            asked = sorted({number for number in numbers if 0 <= number <= LARGEST})
+            parts = [statement.where(t.trial.c.number.in_(part)) for part in parted(asked)]
+            return [trial for part in parts for trial in read_trials(connection, study_id, part)]
 
-    def query(self, study: str, where: str = "", sort: Sequence[str] = (), limit: int | None = None) -> Sequence[Trial]:
-        check_limit(limit)
-        columns = query.Columns()
-        order = query.order_by(sort_keys(sort), columns)
-        condition = query.compile(parse(where), columns) if where.strip() else sa.true()
+    def spent(self, study: str, step: int) -> Sequence[float]:
+        c = t.trial.c
+        part, own = ((c.place - 1) // step).label("part"), sa.case((c.twin.is_(None), c.seconds))
+        wanted = sa.select(part, sa.func.coalesce(sa.func.sum(own), 0.0)).group_by("part")
         with self._read(study) as (connection, study_id):
-            found = sa.select(*COLUMNS).select_from(columns.joined()).where(t.trial.c.study_id == study_id, condition)
-            return read_trials(connection, study_id, found.order_by(*order).limit(limit))
+            rows = as_read(connection.execute(wanted.where(c.study_id == study_id, c.place.is_not(None))))
+        return [seconds for _, seconds in sorted(rows)]
 
-
-def _count(connection: sa.Connection, study_id: int) -> int:
-    highest = connection.execute(
-        sa.select(sa.func.max(t.trial.c.number)).where(t.trial.c.study_id == study_id)
-    ).scalar()
-    return 0 if highest is None else highest + 1
-
-
-def _standing(connection: sa.Connection, study: str, study_id: int, number: int) -> steps.Standing:
-    columns = [t.trial.c[name] for name in steps.Standing._fields]
-    mine = (t.trial.c.study_id == study_id, t.trial.c.number == number)
-    row = connection.execute(sa.select(*columns).where(*mine)).one_or_none()
-    if row is None:
-        raise steps.unknown_trial(study, number, _count(connection, study_id))
-    return steps.Standing(TrialState(row.state), row.attempts, row.policy, row.rung, row.memo)
+    def tally(self, study: str) -> Sequence[Count]:
+        c = t.trial.c
+        # In the order of the index, which needs no sorting; there are few kinds behind it.
+        kind = (c.state, c.reason, c.twin, c.samples)
+        sums = sa.func.count().label("number"), sa.func.coalesce(sa.func.sum(c.seconds), 0.0).label("seconds")
+        with self._read(study) as (connection, study_id):
+            alike = sa.select(*kind, *sums).where(c.study_id == study_id).group_by(*kind).subquery().c
+            kinds = (alike.state, alike.reason, alike.twin.is_not(None).label("answered"), alike.samples)
+            wanted = sa.select(*kinds, sa.func.sum(alike.number), sa.func.sum(alike.seconds)).group_by(*kinds)
+            rows = [(*row[:4], int(row[4]), row[5]) for row in connection.execute(wanted)]
+        return sorted(Count(TrialState(row[0]), row[1], bool(row[2]), *row[3:]) for row in rows)

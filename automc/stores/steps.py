@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
+from automc.core.metrics import Measurement
+from automc.core.ports import Outcome
 from automc.core.rules import nearest
 from automc.core.study import StudySpec
 from automc.core.trial import LEGAL, Trial, TrialState
@@ -45,6 +49,27 @@ def check_step(study: str, stored: Standing, trial: Trial) -> None:
     for field in ("policy", "rung", "memo"):
         if getattr(new, field) != getattr(stored, field):
             raise IllegalTransition(f"{where}: a step never changes the {field}")
+    if trial.measurement is not None and not trial.state.finished:
+        raise IllegalTransition(f"{where} is to be {new.state.value}, and only a finished trial has a measurement")
+
+
+def with_added(study: str, number: int, known: Measurement | None, new: Measurement) -> Measurement:
+    """A measurement with more metrics and their errors.
+
+    Raises:
+        StoreError: nothing was measured, or one of the metrics is known already.
+    """
+    if known is None:
+        raise StoreError(f"trial {study}/{number} was not measured, so no metric can be added to it")
+    twice = [name for name in new.metrics if name in known.metrics]
+    if twice:
+        raise StoreError(f"trial {study}/{number} has {twice[0]} already; what was measured once stays as it is")
+    return replace(known, metrics={**known.metrics, **new.metrics}, errors={**known.errors, **new.errors})
+
+
+def added(new: Measurement) -> str:
+    """Metrics that are added, as the event log tells it."""
+    return ", ".join(f"{name} {value:.10g}" for name, value in sorted(new.metrics.items()))
 
 
 def check_latencies(device: str, rows: Mapping[str, float], rounds: int) -> None:
@@ -71,6 +96,25 @@ def told(old: TrialState, trial: Trial) -> str:
     details += [f"as trial {trial.twin}"] if trial.twin is not None else []
     details += [": ".join(filter(None, (trial.reason, trial.message)))] if trial.reason or trial.message else []
     return ", ".join(details)
+
+
+def elapsed(started: str | None, finished: str) -> float | None:
+    """Seconds between two texts of ``now_text``; at least 0, whatever the clock did meanwhile."""
+    if started is None:
+        return None
+    return max((datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds(), 0.0)
+
+
+def told_late(outcome: Outcome) -> str:
+    """An answer that came too late, as the event log tells it."""
+    said = f"attempt {outcome.attempt} answered late: {outcome.state.value}"
+    return f"{said}, {outcome.reason}" if outcome.reason else said
+
+
+def check_granted(study: str, wish: int, granted: bool) -> None:
+    """Raises IllegalTransition where a wish did not wait."""
+    if not granted:
+        raise IllegalTransition(f"study {study!r}: wish {wish} is no wish of it, or a trial already")
 
 
 def unknown_study(name: str, names: Sequence[str]) -> UnknownStudy:

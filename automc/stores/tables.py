@@ -1,19 +1,29 @@
 """The tables of the trial database, as SQLAlchemy Core knows them.
 
-Migrations build them (``migrations/versions``); a test holds the two together. Every name begins with
+Migrations build them (``migrations/versions``); a test holds the two together. Those of a study's history and of its
+network are in ``more_tables``, those of the service in ``service_tables``. Every name begins with
 ``automc_``, because the database may be shared with another tool. Times are UTC text in ISO 8601. A number
 that may be NaN or infinite is a pair: ``value`` (NULL unless finite) and ``kind`` (finite, nan, +inf, -inf); a
 metric's standard error likewise, both NULL where it has none.
 
-People who write SQL find two views beside the tables: ``automc_trials`` (a row a trial, metrics as columns)
-and ``automc_trial_layers`` (a row for each study, trial, operator, layer, setting).
+A trial's ``place`` is its position in the order of finishing, from 1: the places of ``automc_front_change``. A shape
+is a JSON list.
+
+A study that was ``deleted`` (when) is there for nobody until that is taken back.
+
+A trial's ``decisions`` are the values of its policy, packed (decisions.py) in the order of the sites (a JSON list of
+operator, layer and setting) of its ``layout``; layout 0 has none.
+
+People who write SQL find views beside the tables: ``automc_trials`` (a row a trial, metrics as columns),
+``automc_trial_layers`` (a row for each study, trial, operator, layer, setting), ``automc_front`` (the rows of
+``automc_trials`` that are on the front) and ``automc_metrics`` (a row for each study, trial, metric).
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0003"
+HEAD = "0007"
 """The revision these tables describe."""
 
 VERSION_TABLE = "automc_version"
@@ -46,11 +56,11 @@ def _error_checks() -> tuple[sa.CheckConstraint, sa.CheckConstraint]:
     )
 
 
-def _of_study() -> sa.Column[int]:
+def of_study() -> sa.Column[int]:
     return sa.Column("study_id", sa.Integer, sa.ForeignKey("automc_study.id"), primary_key=True)
 
 
-def _of_trial() -> sa.ForeignKeyConstraint:
+def of_trial() -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(["study_id", "number"], ["automc_trial.study_id", "automc_trial.number"])
 
 
@@ -62,12 +72,13 @@ study = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("facts", sa.Text, nullable=False),
     sa.Column("created", sa.Text, nullable=False),
+    sa.Column("deleted", sa.Text),
 )
 
 revision = sa.Table(
     "automc_revision",
     metadata,
-    _of_study(),
+    of_study(),
     sa.Column("revision", sa.Integer, primary_key=True),
     sa.Column("spec", sa.Text, nullable=False),
     sa.Column("created", sa.Text, nullable=False),
@@ -83,7 +94,7 @@ policy = sa.Table(
 trial = sa.Table(
     "automc_trial",
     metadata,
-    _of_study(),
+    of_study(),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("policy", sa.String(64), sa.ForeignKey("automc_policy.fingerprint"), nullable=False),
     sa.Column("memo", sa.Text, nullable=False),
@@ -100,9 +111,21 @@ trial = sa.Table(
     sa.Column("started", sa.Text),
     sa.Column("finished", sa.Text),
     sa.Column("samples", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("place", sa.Integer),
+    sa.Column("layout", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("decisions", sa.LargeBinary),
     sa.CheckConstraint("state IN ('waiting', 'running', 'complete', 'stopped', 'failed')", name="state"),
-    sa.Index("ix_automc_trial_state", "study_id", "state"),
+    sa.Index("ix_automc_trial_tally", "study_id", "state", "reason", "twin", "samples", "seconds"),
     sa.Index("ix_automc_trial_policy", "policy"),
+    sa.Index("ix_automc_trial_place", "study_id", "place", unique=True),
+)
+
+layout = sa.Table(
+    "automc_layout",
+    metadata,
+    of_study(),
+    sa.Column("layout", sa.Integer, primary_key=True),
+    sa.Column("sites", sa.Text, nullable=False),
 )
 
 metric = sa.Table(
@@ -115,14 +138,15 @@ metric = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("error", sa.Double),
     sa.Column("error_kind", sa.Text),
-    _of_trial(),
+    of_trial(),
     *_number_checks(),
     *_error_checks(),
+    sa.Index("ix_automc_metric_value", "study_id", "name", "kind", "value", "number"),
     sqlite_with_rowid=False,
 )
 
-point = sa.Table(
-    "automc_point",
+metric_point = sa.Table(
+    "automc_metric_point",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
@@ -130,7 +154,7 @@ point = sa.Table(
     sa.Column("step", sa.BigInteger, primary_key=True),
     sa.Column("value", sa.Double),
     sa.Column("kind", sa.Text, nullable=False),
-    _of_trial(),
+    of_trial(),
     *_number_checks(),
     sqlite_with_rowid=False,
 )
@@ -149,7 +173,7 @@ layer_latency = sa.Table(
 agent_state = sa.Table(
     "automc_agent_state",
     metadata,
-    _of_study(),
+    of_study(),
     sa.Column("revision", sa.Integer, primary_key=True),
     sa.Column("told", sa.Integer, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
@@ -160,7 +184,7 @@ agent_state = sa.Table(
 lease = sa.Table(
     "automc_lease",
     metadata,
-    _of_study(),
+    of_study(),
     sa.Column("fence", sa.Integer, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
@@ -168,7 +192,8 @@ lease = sa.Table(
     sa.Column("born", sa.Text, nullable=False),
     sa.Column("token", sa.Text),
     sa.Column("renewed", sa.Double, nullable=False),
-    sa.Column("stop_asked", sa.Boolean, nullable=False),
+    sa.Column("control", sa.Text, nullable=False, server_default="go"),
+    sa.CheckConstraint("control IN ('go', 'pause', 'stop', 'cancel')", name="control"),
 )
 
 event = sa.Table(

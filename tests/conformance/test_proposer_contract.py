@@ -46,7 +46,7 @@ NARROW = {
 }
 """The spaces of baselines that decide one thing only, as their authors have it."""
 
-SINGLE = ("cmaes", "nni")
+SINGLE = ("cmaes", "nni", "tune")
 """Those that know one objective only."""
 
 QUICK = {
@@ -54,6 +54,7 @@ QUICK = {
     "ddpg": {"warmup": 8, "hidden": 16, "updates": 1},
     "haq": {"warmup": 8, "hidden": 16},
     "gp": {"startup": 42, "searches": 2},
+    "tune": {"memory": 20},
 }
 """Settings with which a proposer begins to learn within the histories below."""
 
@@ -96,6 +97,10 @@ def history(name: str, count: int, seed: int = 0, window: int = 1) -> tuple[Tria
 def name(request) -> str:
     if request.param == "nni" and importlib.util.find_spec("nni") is None:
         pytest.skip("nni is not installed: pip install 'automc[nni]'")
+    if request.param == "tune":
+        pytest.importorskip(
+            "ray.tune", reason="ray[tune] is not installed: pip install 'automc[tune]'", exc_type=ImportError
+        )
     return request.param
 
 
@@ -161,9 +166,18 @@ def test_trials_of_others_are_welcome(name):
     assert space_of(name).policy(asked.ask(range(18, 19))[0].policy)
 
 
+def larger(measurement: Measurement | None) -> Measurement | None:
+    if measurement is None:
+        return None
+    metrics = dict(measurement.metrics)
+    return replace(measurement, metrics={**metrics, "size_bytes": 1000 * metrics.get("size_bytes", 1.0)})
+
+
 def test_trials_of_another_study_have_numbers_below_zero_and_teach_like_any(name):
-    """A warm start: the number of a trial says when it is told, and nothing else."""
-    own = [replace(trial, memo="") for trial in history(name, 50)[:30]]
+    """A warm start: the number of a trial says when it is told, and nothing else but whether its bytes say how far the
+    predicted ones are off; here they are too far off to say it.
+    """
+    own = [replace(trial, memo="", measurement=larger(trial.measurement)) for trial in history(name, 50)[:30]]
     before, whole, pieces = proposer(name), proposer(name), proposer(name)
     before.tell(own)
     warm = [replace(trial, number=trial.number - len(own)) for trial in own]

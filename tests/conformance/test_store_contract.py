@@ -1,4 +1,4 @@
-"""One suite over every Store: in memory, SQLite, and PostgreSQL where AUTOMC_TEST_POSTGRESQL names a server.
+"""One suite over every Store: in memory, SQLite, and PostgreSQL.
 
 A world is one database that several store objects ("drivers") share, under one clock that a test may turn.
 """
@@ -14,26 +14,31 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import new_schema
 
+from automc.core.history import Artifact, FrontChange, front_after
 from automc.core.metrics import METRICS, Measurement, Objective
 from automc.core.policy import Policy, Site
-from automc.core.ports import LEASE_SECONDS, Owner, Proposal
+from automc.core.ports import Outcome, Proposal
 from automc.core.rules import Rule
 from automc.core.space import Choice, Real
+from automc.core.store import LEASE_SECONDS, Control, Owner
 from automc.core.study import ModelSpec, Part, StudySpec
+from automc.core.tally import by_state, failures, tally
 from automc.core.trial import LEGAL, Trial, TrialState
+from automc.core.wishes import Wish
 from automc.errors import IllegalTransition, LeaseHeld, SpecError, StoreError, StudyExists, UnknownStudy, UnknownTrial
 from automc.stores import TrialDatabase
 from automc.stores.memory import MemoryStore
 
 W, R, C, S, F = TrialState
 ME = Owner(socket.gethostname(), os.getpid())
-POSTGRESQL = os.environ.get("AUTOMC_TEST_POSTGRESQL", "")
 
 
 @dataclass
@@ -58,27 +63,20 @@ def _sql_world(url: str) -> World:
     return World(lambda clock: SqlStore(url, clock=clock))
 
 
-def _worlds(kind: str, folder: Path) -> Iterator[World]:
+def _worlds(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     if kind == "memory":
         yield _memory_world()
     elif kind == "sqlite":
         yield _sql_world(str(folder / "trials.db"))
     else:
-        if not POSTGRESQL:
-            pytest.skip("set AUTOMC_TEST_POSTGRESQL to the URL of a PostgreSQL database to test against")
-        import psycopg
-
-        schema = f"automc_test_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(POSTGRESQL, autocommit=True) as server:
-            server.execute(f"CREATE SCHEMA {schema}")  # type: ignore[arg-type]
-            yield _sql_world(f"{POSTGRESQL}?options=-csearch_path%3D{schema}")
-            server.execute(f"DROP SCHEMA {schema} CASCADE")  # type: ignore[arg-type]
+        with new_schema(request.getfixturevalue("postgresql")) as url:
+            yield _sql_world(url)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"], scope="module")
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One world for all tests of the file that only add studies of their own."""
-    for world in _worlds(request.param, tmp_path_factory.mktemp("world")):
+    for world in _worlds(request.param, tmp_path_factory.mktemp("world"), request):
         yield world
         for store in world.opened:
             store.close()
@@ -156,7 +154,9 @@ def test_a_taken_name_is_refused_and_the_first_study_stays(store: TrialDatabase,
 
 def test_an_unknown_study_is_told_its_nearest_name(store: TrialDatabase, study: str) -> None:
     near = study[:-1]
-    for call in (store.spec, store.facts, store.trials, store.stop_asked, store.ask_stop, store.query):
+    reads = (store.spec, store.revisions, store.facts, store.trials, store.tally, store.query)
+    history = (store.attempts, store.finishing, store.front_changes, store.artifacts)
+    for call in (*reads, *history, store.asked, partial(store.ask, word=Control.STOP), store.driver):
         with pytest.raises(UnknownStudy, match=f"no study '{near}', did you mean '{study}'"):
             call(near)
     with pytest.raises(UnknownStudy, match="no study"):
@@ -170,6 +170,7 @@ def test_a_revision_follows_the_stored_one_only(store: TrialDatabase, study: str
         with pytest.raises(StoreError, match=f"revision {wrong} cannot follow revision 1"):
             store.revise(spec(study, revision=wrong))
     assert store.spec(study).seed == 7
+    assert store.revisions(study) == [spec(study), store.spec(study)]
 
 
 def test_a_revision_may_bring_new_facts_and_a_refused_one_does_not(store: TrialDatabase) -> None:
@@ -213,6 +214,37 @@ def test_only_who_may_write_trials_may_keep_memories(shared: World, store: Trial
     store.keep_memory(study, 3, b"the driver's")
     store.release(study)
     assert second.memory(study) == (3, b"the driver's")
+
+
+# Wishes
+
+
+def test_wishes_wait_in_order_and_become_trials_once(shared: World, store: TrialDatabase, study: str) -> None:
+    first, second = store.wish(study, policy(0.25), 0), store.wish(study, policy(0.75), 1)
+    assert first < second
+    waiting = shared.open().wishes(study)
+    assert list(waiting) == [Wish(first, policy(0.25), 0), Wish(second, policy(0.75), 1)]
+    trial = store.grant(study, waiting[0])
+    assert (trial.number, trial.policy, trial.rung, trial.state.value) == (0, policy(0.25), 0, "waiting")
+    assert store.trials(study) == [trial]
+    assert [wish.id for wish in store.wishes(study)] == [second]
+    for wish in (waiting[0], replace(waiting[1], id=second + 99)):
+        with pytest.raises(IllegalTransition, match=f"wish {wish.id} is no wish of it, or a trial already"):
+            store.grant(study, wish)
+    assert len(store.trials(study)) == 1
+
+
+def test_anybody_wishes_and_only_the_driver_grants(shared: World, store: TrialDatabase, study: str) -> None:
+    other = shared.open()
+    store.take(study, ME)
+    other.wish(study, policy(), 0)
+    (wish,) = store.wishes(study)
+    with pytest.raises(LeaseHeld, match="is driven by pid"):
+        other.grant(study, wish)
+    assert store.grant(study, wish).number == 0
+    store.release(study)
+    with pytest.raises(UnknownStudy, match="no study"):
+        store.wish(study + "x", policy(), 0)
 
 
 # Summaries
@@ -339,6 +371,52 @@ def test_a_step_never_changes_what_was_proposed(store: TrialDatabase, study: str
     assert store.trials(study) == [trial]
 
 
+def test_only_a_finished_trial_has_a_measurement(store: TrialDatabase, study: str) -> None:
+    trial = add(store, study)
+    with pytest.raises(IllegalTransition, match="is to be running, and only a finished trial has a measurement"):
+        store.move(study, trial.to(R, measurement=Measurement({"top1": 1.0})))
+    assert store.trials(study) == [trial]
+
+
+def test_a_trial_that_is_added_running_is_as_if_it_had_waited(store: TrialDatabase, study: str) -> None:
+    store.take(study, ME)
+    store.move(study, add(store, study).to(R))
+    told = store.add(study, Proposal(policy(), "memo"), 0, start=True)
+    trials = store.trials(study)
+    assert trials == [replace(told, number=0), told]
+    one, two = (replace(attempt, number=0, started=None) for attempt in store.attempts(study))
+    assert one == two
+    done = store.move(study, told.to(C, measurement=Measurement({"top1": 0.5})))
+    assert store.trials(study)[1] == done
+
+
+def test_trials_are_found_by_their_numbers_in_order(store: TrialDatabase, study: str) -> None:
+    trials = [add(store, study, ratio=0.1 * (number % 8)) for number in range(7)]
+    trials[5] = store.move(study, trials[5].to(R))
+    assert store.trials(study, numbers=[5, 0, 5, 99, -1, 3, 10**20]) == [trials[0], trials[3], trials[5]]
+    assert store.trials(study, [R], range(7)) == [trials[5]]
+    assert store.trials(study, numbers=[]) == []
+
+
+def test_a_tally_counts_what_reading_all_trials_counts(store: TrialDatabase, study: str) -> None:
+    assert store.tally(study) == []
+    endings = [(C, ""), (C, ""), (S, "dominated"), (S, "behind"), (F, "oom"), (F, "oom"), (F, "nan"), (C, "")]
+    for number, (state, reason) in enumerate(endings):
+        running = store.add(study, Proposal(policy(0.1 * number)), 0, start=True)
+        found = Measurement({"top1": 0.5}, seconds=math.nan if number == 1 else 1.5, samples=64 * (1 + number % 2))
+        store.move(study, running.to(state, reason=reason, measurement=None if state is F else found))
+    finish(store, study, add(store, study), top1=0.5)
+    store.move(study, add(store, study).to(C, measurement=Measurement({"top1": 0.5}, seconds=9.0), twin=8))
+    store.add(study, Proposal(policy()), 1, start=True)
+    add(store, study)
+    counts = store.tally(study)
+    assert list(counts) == tally(store.trials(study))
+    assert by_state(counts) == {C: 5, S: 2, F: 3, R: 1, W: 1}
+    assert sum(count.seconds for count in counts if not count.answered) == 1.5 * 5
+    assert [count.reason for count in counts if count.hopeless] == ["dominated"]
+    assert failures(counts) == {"nan": 1, "oom": 2}
+
+
 def test_an_unknown_trial_is_said(store: TrialDatabase, study: str) -> None:
     with pytest.raises(UnknownTrial, match=r"no trial 4 \(it has none\)"):
         store.notes(study, 4)
@@ -426,6 +504,7 @@ def writes(store: TrialDatabase, study: str, trial: Trial) -> list[Callable[[], 
         lambda: add(store, study),
         lambda: store.move(study, trial.to(R)),
         lambda: store.note(study, trial.number, 0, 1.0),
+        lambda: store.keep_front(study, {trial.number: True}),
         lambda: store.revise(replace(store.spec(study), revision=store.spec(study).revision + 1)),
     ]
 
@@ -481,7 +560,7 @@ def test_a_killed_driver_is_followed_at_once(shared: World, store: TrialDatabase
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
         rival.take(study, ME)
-    assert rival.ask_stop(study)
+    assert rival.ask(study, Control.STOP) is Control.STOP
 
 
 def test_every_write_after_a_takeover_is_refused_and_leaves_nothing(
@@ -513,9 +592,9 @@ def test_a_late_release_does_not_take_the_lease_from_its_new_owner(
     shared.now += LEASE_SECONDS
     rival = shared.open()
     rival.take(study, ME)
-    assert rival.ask_stop(study)
+    assert rival.ask(study, Control.STOP)
     store.release(study)
-    assert rival.stop_asked(study)
+    assert rival.asked(study) is Control.STOP
     rival.renew(study)
     with pytest.raises(LeaseHeld, match="driven by"):
         store.take(study, ME)
@@ -541,26 +620,200 @@ def test_a_driver_may_take_its_own_lease_again(store: TrialDatabase, study: str)
     assert add(store, study).number == 0
 
 
-def test_a_stop_reaches_the_driver_and_ends_with_its_lease(shared: World, store: TrialDatabase, study: str) -> None:
+@pytest.mark.parametrize("word", [Control.PAUSE, Control.STOP, Control.CANCEL])
+def test_a_word_reaches_the_driver_and_ends_with_its_lease(
+    shared: World, store: TrialDatabase, study: str, word: Control
+) -> None:
     other = shared.open()
-    assert not other.ask_stop(study)
+    assert other.ask(study, word) is None
     store.take(study, ME)
-    assert not store.stop_asked(study)
-    assert other.ask_stop(study)
-    assert store.stop_asked(study)
+    assert store.asked(study) is Control.GO
+    assert other.ask(study, word) is word
+    assert store.asked(study) is word
     store.renew(study)
-    assert store.stop_asked(study)
+    assert store.asked(study) is word
     store.release(study)
-    assert not store.stop_asked(study)
+    assert store.asked(study) is Control.GO
     other.take(study, ME)
-    assert not other.stop_asked(study)
-    assert not store.ask_stop(new_study(store))
+    assert other.asked(study) is Control.GO
+    assert store.ask(new_study(store), word) is None
+
+
+def test_a_pause_is_taken_back_and_a_stop_is_not(shared: World, store: TrialDatabase, study: str) -> None:
+    store.take(study, ME)
+    words = [Control.PAUSE, Control.GO, Control.PAUSE, Control.STOP, Control.GO, Control.PAUSE, Control.CANCEL]
+    told = [shared.open().ask(study, word) for word in [*words, *Control]]
+    pause, go, stop, cancel = Control.PAUSE, Control.GO, Control.STOP, Control.CANCEL
+    assert told == [pause, go, pause, stop, stop, stop, cancel, *[cancel] * 4]
+    assert store.asked(study) is cancel
 
 
 def test_nobody_is_asked_to_stop_who_is_dead(shared: World, store: TrialDatabase, study: str) -> None:
     store.take(study, Owner("elsewhere.example", 1))
     shared.now += LEASE_SECONDS
-    assert not shared.open().ask_stop(study)
+    assert shared.open().ask(study, Control.STOP) is None
+
+
+def test_anybody_sees_who_drives_a_study(shared: World, store: TrialDatabase, study: str) -> None:
+    other, far = shared.open(), Owner("elsewhere.example", 1)
+    assert other.driver(study) is None
+    store.take(study, ME)
+    assert other.driver(study) == store.driver(study) == ME
+    store.release(study)
+    assert other.driver(study) is None
+    store.take(study, far)
+    assert other.driver(study) == far
+    shared.now += LEASE_SECONDS
+    assert other.driver(study) is None
+
+
+# History
+
+
+def test_a_run_is_an_attempt_that_tells_who_ran_it_and_how_it_ended(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    store.take(study, ME)
+    trial = add(store, study)
+    assert store.attempts(study) == []
+    first = store.move(study, trial.to(R))
+    (begun,) = store.attempts(study)
+    assert (begun.number, begun.attempt, begun.state, begun.fence, begun.late) == (0, 1, R, 1, False)
+    assert begun.started is not None
+    assert (begun.finished, begun.seconds, begun.host, begun.pid) == (None, None, "", None)
+    lost = Outcome(0, 1, W, reason="signal", message="killed", log="so far\nü", host="node-2", pid=4711)
+    second = store.move(study, store.move(study, first.to(W), lost).to(R))
+    store.move(study, second.to(F, reason="nan", message="loss"), Outcome(0, 2, F, reason="nan", message="loss"))
+    one, two = shared.open().attempts(study, 0)
+    told = (one.state, one.reason, one.message, one.log, one.host, one.pid, one.late)
+    assert told == (W, "signal", "killed", "so far\nü", "node-2", 4711, False)
+    assert one.finished is not None
+    assert one.seconds is not None
+    assert one.started <= one.finished <= two.started <= two.finished  # type: ignore[operator]
+    assert (two.attempt, two.state, two.reason, two.message) == (2, F, "nan", "loss")
+    assert store.attempts(study, 1) == []
+
+
+def test_an_answer_from_the_store_is_no_attempt(store: TrialDatabase, study: str) -> None:
+    first = finish(store, study, add(store, study), top1=0.5)
+    store.move(study, add(store, study).to(C, measurement=first.measurement, twin=0))
+    assert [attempt.number for attempt in store.attempts(study)] == [0]
+    assert store.finishing(study) == [0, 1]
+
+
+def test_a_late_answer_is_recorded_and_changes_nothing_else(shared: World, store: TrialDatabase, study: str) -> None:
+    """The first driver's lease is lost while its worker computes; the second gives the trial up and runs it anew."""
+    store.take(study, Owner("elsewhere.example", 1))
+    running = store.move(study, add(store, study).to(R))
+    shared.now += LEASE_SECONDS
+    second = shared.open()
+    second.take(study, ME)
+    again = second.move(study, second.move(study, running.to(W)).to(R))
+    late = Outcome(0, 1, C, Measurement({"top1": 1.0}), log="done", host="far", pid=7)
+    with pytest.raises(LeaseHeld, match="taken over"):
+        store.move(study, running.to(C, measurement=late.measurement), late, {0: True})
+    store.late(study, late)
+    store.late(study, replace(late, state=F, reason="error"))
+    one, two = second.attempts(study)
+    assert (one.state, one.late, one.fence, one.log, one.host, one.pid) == (C, True, 1, "done", "far", 7)
+    assert (two.attempt, two.state, two.late, two.fence) == (2, R, False, 2)
+    assert second.trials(study) == [again]
+    assert second.notes(study, 0) == []
+    assert (second.front_changes(study), second.finishing(study)) == ([], [])
+    done = second.move(study, again.to(C, measurement=Measurement({"top1": 0.5})))
+    assert second.trials(study) == [done]
+    assert [attempt.late for attempt in second.attempts(study)] == [True, False]
+
+
+def test_a_late_answer_that_comes_before_the_attempt_is_given_up_stays_late(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    running = store.move(study, add(store, study).to(R))
+    store.late(study, Outcome(0, 1, C, Measurement({})))
+    store.move(study, running.to(W))
+    (attempt,) = store.attempts(study)
+    assert (attempt.state, attempt.late) == (C, True)
+    assert store.trials(study)[0].state is W
+    with pytest.raises(UnknownTrial, match="no trial 1"):
+        store.late(study, Outcome(1, 1, C))
+
+
+def test_trials_are_known_in_the_order_in_which_they_finished(store: TrialDatabase, study: str) -> None:
+    running = [store.move(study, add(store, study).to(R)) for _ in range(5)]
+    for number, state in ((3, C), (0, F), (4, S)):
+        store.move(study, running[number].to(state, reason="error" if state is F else ""))
+    assert store.finishing(study) == [3, 0, 4]
+    assert store.finishing(new_study(store)) == []
+
+
+def test_a_change_of_the_front_comes_with_the_result_that_made_it_or_not_at_all(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    running = [store.move(study, add(store, study).to(R)) for _ in range(3)]
+    store.move(study, running[2].to(C, measurement=Measurement({})), front={2: True})
+    with pytest.raises(IllegalTransition, match="is complete"):
+        store.move(study, running[2].to(C, measurement=Measurement({})), front={2: False})
+    store.move(study, running[0].to(F, reason="error"))
+    store.move(study, running[1].to(C, measurement=Measurement({})), front={2: False, 1: True})
+    changes = shared.open().front_changes(study)
+    assert changes == [FrontChange(1, 2, True), FrontChange(3, 1, True), FrontChange(3, 2, False)]
+    assert [front_after(changes, place) for place in range(5)] == [[], [2], [2], [1], [1]]
+    store.keep_front(study, {1: False, 0: True})
+    assert front_after(store.front_changes(study), 3) == [0]
+    assert front_after(store.front_changes(study), 2) == [2]
+
+
+def test_metrics_are_added_to_what_was_measured_and_change_nothing_of_it(
+    shared: World, store: TrialDatabase, study: str
+) -> None:
+    done = [finish(store, study, add(store, study), top1=0.5 + i / 8, loss=math.inf) for i in range(2)]
+    store.add_metrics(study, {1: Measurement({"latency_ms": 1.5, "score": math.nan}, errors={"latency_ms": 0.25})})
+    first, second = shared.open().trials(study)
+    assert first == done[0]
+    found = second.measurement
+    assert found is not None
+    metrics = dict(found.metrics)
+    assert math.isnan(metrics.pop("score"))
+    assert metrics == {"latency_ms": 1.5, "loss": math.inf, "top1": 0.625}
+    assert found.errors == {"latency_ms": 0.25}
+    assert replace(second, measurement=done[1].measurement) == done[1]
+    assert [t.number for t in store.query(study, "latency_ms < 2")] == [1]
+
+
+def test_metrics_are_added_to_all_trials_or_to_none(store: TrialDatabase, study: str) -> None:
+    for _ in range(2):
+        finish(store, study, add(store, study), top1=0.5)
+    add(store, study)
+    new = Measurement({"latency_ms": 1.5})
+    for wrong, message in (
+        ({0: new, 1: Measurement({"top1": 0.5})}, f"trial {study}/1 has top1 already"),
+        ({0: new, 2: new}, f"trial {study}/2 was not measured"),
+        ({0: new, 3: new}, f"study '{study}' has no trial 3"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            store.add_metrics(study, wrong)
+        assert [set(t.measurement.metrics) for t in store.trials(study) if t.measurement] == [{"top1"}] * 2
+
+
+def test_an_artifact_is_kept_once_with_its_newest_proof(shared: World, store: TrialDatabase, study: str) -> None:
+    store.take(study, ME)
+    finish(store, study, add(store, study))
+    other = shared.open()
+    made = Artifact("a" * 64, 0, "onnx", "model.onnx", 2**40, {"passed": False, "top1": math.inf, "who": ["ü"]})
+    other.keep_artifact(study, made)
+    other.keep_artifact(study, Artifact("b" * 64, 0, "safetensors", "model.safetensors", 3))
+    proved = replace(made, proof={"passed": True})
+    other.keep_artifact(study, proved)
+    found = store.artifacts(study)
+    assert [replace(artifact, created="") for artifact in found] == [
+        proved,
+        Artifact("b" * 64, 0, "safetensors", "model.safetensors", 3),
+    ]
+    assert found[0].created.endswith("Z")
+    assert store.artifacts(study, 0) == found
+    assert store.artifacts(study, 1) == []
+    with pytest.raises(UnknownTrial, match="no trial 9"):
+        other.keep_artifact(study, replace(made, number=9))
 
 
 # Queries
@@ -678,7 +931,7 @@ def test_pages_are_turned_by_number(asked: tuple[TrialDatabase, str]) -> None:
     [
         ({"where": "tp1 > 0.5"}, r"column 1: unknown name 'tp1', did you mean 'top1'\?"),
         ({"sort": ["-size_byte"]}, r"sort: unknown name 'size_byte', did you mean 'size_bytes'\?"),
-        ({"limit": -1}, "limit: 0 or more trials, not -1"),
+        ({"limit": -1}, "limit: 0 or more trials, 2147483647 at most, not -1"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused(

@@ -16,7 +16,8 @@ from functools import partial
 
 from automc.core.metrics import METRICS, Measurement
 from automc.core.policy import Policy, Site
-from automc.core.ports import Owner, Proposal
+from automc.core.ports import Proposal
+from automc.core.store import Owner
 from automc.core.trial import TrialState
 from automc.errors import LeaseHeld
 from automc.stores.sql import SqlStore

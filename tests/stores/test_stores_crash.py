@@ -12,6 +12,7 @@ import pytest
 
 from automc.core.metrics import METRICS, Measurement
 from automc.core.ports import Proposal
+from automc.core.store import Control
 from automc.core.trial import TrialState
 from automc.errors import StoreError
 from automc.stores.engine import journal
@@ -62,7 +63,7 @@ def test_of_processes_that_want_one_lease_one_gets_it(
     store: SqlStore, path: Path, children: Callable[..., list[str]]
 ) -> None:
     assert sorted(children("takers", path, 4)) == ["refused"] * 3 + ["taken"]
-    assert not store.ask_stop("s")  # its owner was killed
+    assert store.ask("s", Control.STOP) is None  # its owner was killed
 
 
 def test_processes_that_make_the_database_at_once_make_one(path: Path, children: Callable[..., list[str]]) -> None:

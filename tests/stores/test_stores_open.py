@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from automc.core.metrics import METRICS
 from automc.core.ports import Proposal
 from automc.errors import SchemaMismatch, StoreError
-from automc.stores import open_store, schema, tables
+from automc.stores import more_tables, open_store, schema, tables
 from automc.stores.engine import journal, make_engine, parse_url
 from automc.stores.schema import MIGRATIONS, backup_path, prepare
 from automc.stores.sql import SqlStore
@@ -40,6 +40,13 @@ def test_every_form_of_an_address_opens_the_same_file(store: SqlStore, path: Pat
     found = open_store(form.format(path), create=False)
     assert [summary.spec.name for summary in found.studies()] == ["s"]
     found.close()
+
+
+@pytest.mark.parametrize("name", ["what?.db", "a#b%20 c.db", "ü?mode=ro.db"])
+def test_a_path_may_have_any_characters(tmp_path: Path, name: str) -> None:
+    open_store(str(tmp_path / name)).close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    open_store(str(tmp_path / name), create=False).close()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +166,7 @@ def test_a_file_left_in_wal_by_another_library_is_taken_out_of_it(store: SqlStor
 
 
 def test_the_revisions_build_exactly_the_tables(store: SqlStore) -> None:
+    assert more_tables.metadata is tables.metadata
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
@@ -197,7 +205,7 @@ def test_a_newer_schema_is_refused_and_left_alone(store: SqlStore, path: Path) -
 
 def later_migrations(folder: Path, body: str) -> Path:
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    head = "import sqlalchemy as sa\nfrom alembic import op\nrevision = '9998'\ndown_revision = '0003'\n"
+    head = f"import sqlalchemy as sa\nfrom alembic import op\nrevision = '9998'\ndown_revision = '{tables.HEAD}'\n"
     (folder / "versions" / "r9998_next.py").write_text(head + "def upgrade() -> None:\n" + body)
     return folder
 

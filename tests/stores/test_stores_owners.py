@@ -11,7 +11,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from automc.core.ports import LEASE_SECONDS, Owner
+from automc.core.store import LEASE_SECONDS, Owner
 from automc.errors import LeaseHeld
 from automc.stores import owners
 from automc.stores.owners import machine, process_birth, taken

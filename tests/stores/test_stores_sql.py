@@ -99,7 +99,8 @@ def test_many_trials_read_back_like_few(store: SqlStore, proposal: Proposal) -> 
         connection.exec_driver_sql(
             "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 599) "
             "INSERT INTO automc_trial SELECT study_id, i, policy, memo, 'complete', rung, reason, message, attempts, "
-            "twin, '{}', artifact, 0.0, created, started, finished, samples FROM automc_trial, n WHERE number = 0"
+            "twin, '{}', artifact, 0.0, created, started, finished, samples, NULL, layout, "
+            "decisions FROM automc_trial, n WHERE number = 0"
         )
         connection.exec_driver_sql(
             "INSERT INTO automc_metric SELECT study_id, number, 'top1', number, 'finite', NULL, NULL "

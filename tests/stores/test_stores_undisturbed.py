@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 from automc.stores import open_store
 from automc.stores.sql import SqlStore
 from automc.stores.undisturbed import undisturbed
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_python_has_it() -> Iterator[None]:
+    """Ray Tune, where a test of this process ran it, leaves a handler of its own behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_every_press_acts_after_the_block_and_the_handler_is_back() -> None:
