@@ -1,0 +1,7 @@
+"""``python -m automc.cli``."""
+
+import sys
+
+from automc.cli import main
+
+sys.exit(main())
