@@ -7,6 +7,7 @@ that takes the whole resource, so there is one at a time.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,12 @@ from automc.core.rules import nearest
 from automc.errors import AutomcError, WorkerError, one_line
 
 PREFIX = "device:"
+
+KNOCK_SECONDS = 5.0
+"""How long a Ray cluster may take to answer a call."""
+
+relay: Callable[[str, Callable[..., Any], tuple[Any, ...]], Any] | None = None
+"""Who measures in the place of a process that cannot reach Ray itself; set in the processes of wards."""
 
 
 def on_device(device: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -24,19 +31,12 @@ def on_device(device: str, function: Callable[..., Any], *arguments: Any) -> Any
     Raises:
         WorkerError: no Ray is running, or no node of it declares the device. AutomcError: what the function raises.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if relay is not None:
+        return relay(device, function, arguments)
+    find_device(device)
     import ray
 
     name = f"{PREFIX}{device}"
-    if not ray.is_initialized():
-        _join(ray, name)
-    declared = sorted({key for node in ray.nodes() if node["Alive"] for key in node["Resources"] if _is_device(key)})
-    if name not in declared:
-        known = ", ".join(key.removeprefix(PREFIX) for key in declared) or "none"
-        raise WorkerError(
-            f"device {device!r}: no node of the Ray cluster declares it{nearest(name, declared)} (declared: {known}); "
-            f"""start one with: ray start --address=HEAD --resources '{{"{name}": 1}}'"""
-        )
     task = ray.remote(num_cpus=0, resources={name: 1}, max_retries=0)(_run)
     try:
         return ray.get(task.remote(function, arguments))
@@ -46,6 +46,31 @@ def on_device(device: str, function: Callable[..., Any], *arguments: Any) -> Any
         raise WorkerError(f"device {device!r}: {one_line(error.cause)}") from error
     except ray.exceptions.RayError as error:
         raise WorkerError(f"device {device!r}: {one_line(error)}") from error
+
+
+def find_device(device: str) -> None:
+    """Join the running Ray cluster, if this process is in none, and look for the node that declares the device.
+
+    Raises:
+        WorkerError: no Ray is running, or no node of it declares the device.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    name = f"{PREFIX}{device}"
+    if not ray.is_initialized():
+        _join(ray, name)
+    declared = sorted({key for node in ray.nodes() if node["Alive"] for key in node["Resources"] if _is_device(key)})
+    if name not in declared:
+        known = [key.removeprefix(PREFIX) for key in declared]
+        raise WorkerError(
+            f"device {device!r}: no node of the Ray cluster declares it{nearest(device, known)} "
+            f"(declared: {', '.join(known) or 'none'}); start one with: ray start --address=HEAD {_resources(name)}"
+        )
+
+
+def _resources(name: str) -> str:
+    return f"""--resources '{{"{name}": 1}}'"""
 
 
 def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -59,9 +84,24 @@ def _is_device(key: str) -> bool:
 def _join(ray: Any, name: str) -> None:
     """Join the running cluster, as RAY_ADDRESS or this machine's Ray says."""
     try:
+        _knock(ray)
         ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise WorkerError(
-            f"device {name.removeprefix(PREFIX)!r}: no Ray cluster to ask ({one_line(error)}); set workers.address, "
-            "or RAY_ADDRESS"
+            f"device {name.removeprefix(PREFIX)!r}: no Ray cluster to ask ({one_line(error)}); start one with: "
+            f"ray start --head {_resources(name)}, or set RAY_ADDRESS to a running one"
         ) from error
+
+
+def _knock(ray: Any) -> None:
+    """Whether anybody listens where Ray would look: it waits for a cluster that ended for most of a minute, and then
+    ends the process. Raises OSError.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    host, _, port = (canonicalize_bootstrap_address("auto") or "").rpartition(":")
+    if port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"nobody answers at {host}:{port}") from error

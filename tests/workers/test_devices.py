@@ -1,6 +1,7 @@
 """A Ray node that declares itself a device measures; others do not."""
 
 import os
+import socket
 
 import pytest
 
@@ -63,13 +64,32 @@ def test_no_cluster_at_all(monkeypatch):
     """As ``ray.init`` answers where no Ray runs; on a shared machine there may be somebody's."""
     import ray
 
+    from automc.workers import devices
     from automc.workers.devices import on_device
 
     def nobody(**settings):
         assert settings["address"] == "auto"
         raise ConnectionError("Could not find any running Ray instance.")
 
+    monkeypatch.setattr(devices, "_knock", lambda ray: None)
     monkeypatch.setattr(ray, "init", nobody)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(WorkerError, match=r"device 'absent': no Ray cluster to ask \(.*any running.*\); set workers"):
+    with pytest.raises(
+        WorkerError, match=r"device 'absent': no Ray cluster to ask \(.*any running.*\); start one with"
+    ):
         on_device("absent", len, [])
+
+
+def test_a_cluster_that_ended_is_not_waited_for(monkeypatch):
+    """Ray itself waits most of a minute for an address where nobody listens, and then ends the process."""
+    import ray
+
+    from automc.workers.devices import find_device
+
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **settings: pytest.fail("asked"))
+    with pytest.raises(WorkerError, match=rf"device 'pi4': no Ray cluster to ask \(.*nobody answers at .*:{port}\)"):
+        find_device("pi4")

@@ -1,5 +1,6 @@
 """Executors: an evaluation's fate becomes an outcome; a dead or late worker is replaced and the pool goes on."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,18 +8,22 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from automc.core.hopeless import Rival
 from automc.core.metrics import EarlyEnd, Measurement
 from automc.core.policy import Policy, Site
-from automc.core.study import Workers
+from automc.core.study import Rung, Workers
 from automc.core.trial import Trial, TrialState
 from automc.errors import CompressionError, NotFinite, StoreError, WorkerError
+from automc.workers import cluster, ray_pool
 from automc.workers.inline import InlineExecutor
 from automc.workers.outcomes import MESSAGE_CHARACTERS
+from automc.workers.pulse import Pulse
 from automc.workers.ray_pool import RayExecutor
 
 # Ray's own modules open sockets and processes that only the interpreter's end closes.
@@ -53,23 +58,27 @@ class Script:
             monitor(1, 20.0)
             return Measurement({"top1": 0.1}, ended=EarlyEnd("dominated", "trial 0"))
         if what == "report":
-            for step in range(1, 400):
+            for step in range(1, 100):
                 if not monitor(step, 1.0 / step):
                     return Measurement({"top1": 0.5, "loss": 1.0 / step}, seconds=float(step))
                 time.sleep(0.01)
         return Measurement({"top1": 0.9, "pid": float(os.getpid())}, {"a": {"channels": 3}})
 
 
-class Slow(Script):
-    """As a large data set: it takes a while to unpack."""
+class Counted(Script):
+    """Writes down every process that unpacks it."""
+
+    def __init__(self, file):
+        self.file = file
 
     def __reduce__(self):
-        return _unpacked, ()
+        return _unpacked, (self.file,)
 
 
-def _unpacked():
-    time.sleep(3.0)
-    return Slow()
+def _unpacked(file):
+    with open(file, "a") as out:
+        out.write(f"{os.getpid()}\n")
+    return Counted(file)
 
 
 class Unspeakable(Exception):
@@ -98,10 +107,39 @@ def collect(executor, count: int, watch=lambda number, step, value: None, second
 
 
 @pytest.fixture(scope="module")
-def pool():
-    executor = RayExecutor(Script(), Workers(count=2, timeout_s=20.0))
+def ray():
+    """One local Ray for all executors here, with room for two workers and for one device."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        resources={"device:pi4": 1},
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        logging_level="ERROR",
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shared_pool(ray):
+    rungs = (Rung(cpus=0.5), Rung(cpus=1.5, resources={"device:pi4": 1.0}))
+    executor = RayExecutor(Script(), Workers(count=2, timeout_s=3.0), rungs)
     yield executor
     executor.close()
+
+
+@pytest.fixture
+def pool(shared_pool):
+    """What a test leaves in the pool is not the next one's."""
+    yield shared_pool
+    while shared_pool._running or shared_pool._waiting:
+        shared_pool.gather(lambda *report: None)
 
 
 @pytest.fixture(params=["inline", "ray"])
@@ -153,10 +191,14 @@ def test_a_hopeless_trial_is_stopped_with_its_reason_and_knows_its_rivals(execut
     assert outcome.measurement == Measurement({"top1": 0.1, "rivals": 2.0}, samples=64)
 
 
-def test_what_the_stopper_ended_has_no_reason(executor):
+def test_what_the_stopper_ended_says_where(executor):
     executor.submit(running(4, "both"), lambda step, value: False, ())
     [outcome] = collect(executor, 1)
-    assert (outcome.state, outcome.reason, outcome.message) == (TrialState.STOPPED, "", "")
+    assert (outcome.state, outcome.reason, outcome.message) == (
+        TrialState.STOPPED,
+        "behind",
+        "at step 1, where it reported 20",
+    )
 
 
 def test_an_error_of_the_driver_is_not_the_trials():
@@ -174,17 +216,35 @@ def test_free_counts_slots(executor):
     executor.submit(running(1, "measure"), go_on)
     assert executor.free == slots - 1
     collect(executor, 1)
-    assert executor.free == slots
+    assert executor.free >= slots
+
+
+def test_quick_trials_wait_beside_the_workers_and_slow_ones_do_not(pool, monkeypatch):
+    for number in range(0, 2 * ray_pool.RECENT, 2):
+        for one in (number, number + 1):
+            pool.submit(running(one, "measure"), go_on)
+        collect(pool, 2)
+    assert pool.free == 4
+    end = time.monotonic() + 60
+    while len(pool._there.idle) < 2 and time.monotonic() < end:  # a worker may have been dismissed before
+        pool.gather(lambda *report: None)
+        time.sleep(0.1)
+    for number in range(4):
+        pool.submit(running(number, "measure"), go_on)
+    assert (pool.free, len(pool._running), len(pool._waiting)) == (0, 2, 2)
+    assert sorted(o.number for o in collect(pool, 4)) == [0, 1, 2, 3]
+    monkeypatch.setattr(ray_pool, "QUICK_SECONDS", 0.0)
+    assert pool.free == 2
 
 
 def test_a_dead_worker_loses_only_its_trial(pool):
     pool.submit(running(1, "die"), go_on)
     pool.submit(running(2, "measure"), go_on)
     outcomes = {o.number: o for o in collect(pool, 2)}
-    assert outcomes[1].state is TrialState.WAITING
-    assert "worker died during attempt 1" in outcomes[1].message
+    assert (outcomes[1].state, outcomes[1].reason) == (TrialState.WAITING, "lost")
+    assert "worker died during attempt 1: its process ended with exit code 3" in outcomes[1].message
     assert outcomes[2].state is TrialState.COMPLETE
-    assert pool.free == 2
+    assert pool.free >= 2
     for number in (3, 4):
         pool.submit(running(number, "measure"), go_on)
     again = collect(pool, 2)
@@ -197,32 +257,86 @@ def test_ray_workers_are_other_processes(pool):
     assert outcome.measurement.metrics["pid"] != os.getpid()
 
 
-def test_a_hang_ends_at_its_deadline(pool):
-    pool._workers = Workers(count=2, timeout_s=1.5)
-    try:
-        pool.submit(running(1, "hang"), go_on)
-        began = time.monotonic()
-        [outcome] = collect(pool, 1)
-        assert (outcome.state, outcome.reason) == (TrialState.FAILED, "timeout")
-        assert "limit is timeout_s = 1.5" in outcome.message
-        assert time.monotonic() - began < 3.5
-    finally:
-        pool._workers = Workers(count=2, timeout_s=20.0)
+def test_a_hang_ends_at_its_deadline_and_the_next_trial_has_its_whole_time(pool):
+    for number in (1, 2):
+        pool.submit(running(number, "hang"), go_on)
+    began = time.monotonic()
+    outcomes = collect(pool, 2)
+    assert [(o.state, o.reason) for o in outcomes] == [(TrialState.FAILED, "timeout")] * 2
+    assert "limit is timeout_s = 3" in outcomes[0].message
+    assert 3.0 <= time.monotonic() - began < 5.0
+    pool.submit(running(3, "measure"), go_on)
+    assert collect(pool, 1)[0].state is TrialState.COMPLETE
 
 
-def test_starting_a_worker_does_not_count_as_the_next_trials_time(pool):
-    """The worker that replaces a late one takes 3 s to unpack its data; trials may take 2 s."""
-    evaluator, pool._evaluator = pool._evaluator, pool._ray.put(Slow())
-    pool._workers = Workers(count=2, timeout_s=2.0)
-    try:
-        pool.submit(running(1, "hang"), go_on)
-        assert collect(pool, 1)[0].reason == "timeout"
-        assert pool.free == 2
-        for number in (2, 3):
-            pool.submit(running(number, "measure"), go_on)
-        assert [o.state for o in collect(pool, 2)] == [TrialState.COMPLETE] * 2
-    finally:
-        pool._evaluator, pool._workers = evaluator, Workers(count=2, timeout_s=20.0)
+def test_a_worker_that_does_not_answer_is_killed_after_its_deadline(pool):
+    pool.submit(running(1, "hang"), go_on)
+    [run] = pool._running.values()
+    keeper = pool._ray.get(run.worker.actor.ready.remote())
+    os.kill(keeper, signal.SIGSTOP)
+    began = time.monotonic()
+    [outcome] = collect(pool, 1)
+    assert (outcome.reason, "its worker did not answer" in outcome.message) == ("timeout", True)
+    assert time.monotonic() - began < 5.0
+    pool.submit(running(2, "measure"), go_on)
+    assert collect(pool, 1)[0].state is TrialState.COMPLETE
+
+
+def test_a_worker_that_is_gone_is_replaced_and_its_trial_waits_again(pool):
+    pool.submit(running(1, "hang"), go_on)
+    [run] = pool._running.values()
+    os.kill(pool._ray.get(run.worker.actor.ready.remote()), signal.SIGKILL)
+    [outcome] = collect(pool, 1)
+    assert (outcome.state, outcome.reason) == (TrialState.WAITING, "lost")
+    pool.submit(running(2, "measure"), go_on)
+    assert collect(pool, 1)[0].state is TrialState.COMPLETE
+
+
+def test_workers_of_another_shape_take_the_place_of_idle_ones(pool):
+    """Two workers of rung 0 fill the pool; one of them goes, and comes again (10 s a start while others compute)."""
+    pids = []
+    for number, rung in ((1, 0), (2, 1), (3, 1)):
+        pool.submit(replace(running(number, "measure"), rung=rung), go_on)
+        pids.append(collect(pool, 1)[0].measurement.metrics["pid"])
+    assert pids[0] != pids[1] == pids[2]
+    for number in (4, 5):
+        pool.submit(running(number, "report"), go_on)
+    assert [o.state for o in collect(pool, 2)] == [TrialState.COMPLETE] * 2
+    assert all(worker.shape.cpus == 0.5 for worker in pool._staff.idle)
+
+
+def test_model_and_data_are_unpacked_once_a_worker_whatever_dies(pool, tmp_path):
+    counted = RayExecutor(Counted(tmp_path / "unpacked"), Workers(count=2, timeout_s=1.0))
+    for number, what in enumerate(("hang", "die", "measure", "die", "measure", "nan")):
+        counted.submit(running(number, what), go_on)
+        if counted.free == 0:
+            collect(counted, 2)
+    counted.close()
+    pids = (tmp_path / "unpacked").read_text().split()
+    assert len(pids) == len(set(pids)) <= 2
+
+
+def test_what_no_node_has_is_refused_at_once(pool):
+    rungs = (Rung(), Rung(5, gpus=0.25, resources={"device:pi5": 1.0}))
+    message = (
+        r"rungs\[1\]: no node of a local Ray has CPU 1, GPU 0.25, device:pi5 1 for a worker, "
+        r"did you mean 'device:pi4'\? "
+        r"\(it has: CPU 2, device:pi4 1\); ask for less, or start a node that has it"
+    )
+    with pytest.raises(WorkerError, match=message):
+        RayExecutor(Script(), Workers(count=2), rungs)
+
+
+def test_what_no_worker_can_start_with_is_refused_in_a_line(ray):
+    """By the constructor, which waits a little for the first worker, or by the first gathering."""
+
+    def started():
+        with contextlib.closing(RayExecutor(Script(), Workers(count=1, memory_mb=1), (Rung(cpus=0.1),))) as poor:
+            poor.submit(running(1, "measure"), go_on)
+            collect(poor, 1)
+
+    with pytest.raises(WorkerError, match=r"^workers: a new one does not start on .*: workers.memory_mb: 1 is used up"):
+        started()
 
 
 def test_what_cannot_travel_is_refused_at_once(pool):
@@ -232,6 +346,19 @@ def test_what_cannot_travel_is_refused_at_once(pool):
 
     with pytest.raises(WorkerError, match=r"cannot be sent to a worker \(cannot pickle a lock\); name the model as"):
         RayExecutor(Stuck(), Workers(count=1))
+
+
+@pytest.mark.parametrize(
+    ("address", "mode", "said"),
+    [("10.0.0.1:6379", None, True), ("10.0.0.1:6379", "token", False), ("auto", None, False), (None, None, False)],
+)
+def test_a_cluster_that_does_not_answer_may_want_a_token(address, mode, said, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    hint = cluster.remedy(Workers(address=address), ConnectionError("failed"))
+    assert ("set RAY_AUTH_MODE=token" in hint) == said
+    assert not cluster.remedy(Workers(address=address), ValueError("failed"))
 
 
 def test_closing_twice_is_harmless():
@@ -258,7 +385,7 @@ def test_joins_a_cluster_by_its_address(tmp_path):
         "from automc.workers.ray_pool import RayExecutor\n"
         "pool = RayExecutor(Script(), Workers(count=2, address=sys.argv[1]))\n"
         "[pool.submit(running(n, 'measure'), go_on) for n in (0, 1)]\n"
-        "print(len({o.measurement.metrics['pid'] for o in collect(pool, 2)}), 'workers')\n"
+        "print([o.state.value for o in collect(pool, 2)])\n"
         "pool.close()\n"
     )
     # --block keeps the head in one process group, which is ended whole; `ray stop` would end everybody's Ray.
@@ -269,7 +396,7 @@ def test_joins_a_cluster_by_its_address(tmp_path):
         address = wait_for(lambda: re.search(rf"\d+\.\d+\.\d+\.\d+:{port}", log.read_text()))[0]
         command = [sys.executable, "-c", driver, address, os.path.dirname(__file__)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-        assert done.stdout == "2 workers\n", done.stderr + log.read_text()
+        assert done.stdout == "['complete', 'complete']\n", done.stderr + log.read_text()
     finally:
         os.killpg(head.pid, signal.SIGKILL)
         head.wait(30)
@@ -281,3 +408,24 @@ def wait_for(found, seconds: float = 60):
         assert time.monotonic() < end, "nothing came"
         time.sleep(0.1)
     return result
+
+
+def test_nothing_is_asked_of_a_head_that_is_silent(monkeypatch):
+    """Its answer would be waited for until Ray ends the process, before the search can end in a line."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        context = SimpleNamespace(gcs_address=f"127.0.0.1:{door.getsockname()[1]}")
+        pulse = Pulse(SimpleNamespace(get_runtime_context=lambda: context), "the cluster")
+        pulse.feel()
+        assert not pulse.silent
+    asked = []
+    pool = object.__new__(RayExecutor)
+    pool._pulse, pool._waiting, pool._running, pool._shapes = pulse, deque([(running(0, "measure"), 0, None)]), {}, [""]
+    pool._staff = SimpleNamespace(welcome=list, take=lambda shape: None, adjust=lambda *a, **k: asked.append(a))
+    pool._assign()
+    monkeypatch.setattr(pulse, "_next", 0.0)
+    pulse.feel()
+    assert pulse.silent
+    pool._assign()
+    assert len(asked) == 1
