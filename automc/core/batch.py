@@ -8,11 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from automc.core.analytic import ARRAY_BYTES, COSTS, NOTE_BYTES, RATIOS, UNTOUCHED, Analytic, biased, layer_weights
+from automc.core.analytic import (
+    CODE_BITS,
+    CODED_BYTES,
+    COSTS,
+    FLOAT_BITS,
+    LAYER_BYTES,
+    MASK_BYTES,
+    RATIOS,
+    UNTOUCHED,
+    Analytic,
+    biased,
+    layer_weights,
+)
 from automc.core.decoded import METHODS, PATTERN, Array, Numbers, number
 from automc.core.layers import Layer, LayerTable
 from automc.core.policy import Site
 from automc.core.space import SearchSpace
+
+_CODE_BITS = np.array([0.0, *CODE_BITS, *[FLOAT_BITS] * (UNTOUCHED - len(CODE_BITS))])
+"""By bits of a weight, see analytic.code_bits."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +137,12 @@ class BatchCosts:
         """See analytic.size_bytes."""
         outputs = self._outs * kept.outputs
         quantized, masked = kept.weight_bits < UNTOUCHED, kept.weights < 1
-        stored = weights * (kept.weights * kept.weight_bits + _mask_bits(kept)) / 8
-        header = ARRAY_BYTES * (1 + 1 * quantized + masked) + NOTE_BYTES * (quantized | masked)
-        found = stored + kept.parts * (4 * outputs * quantized + header) + 4 * outputs + ARRAY_BYTES
+        codes = weights * kept.weights
+        coded = codes * _CODE_BITS[kept.weight_bits.astype(np.int64)] / 8 + CODED_BYTES * kept.parts
+        stored = np.where(quantized, np.minimum(coded, codes * kept.weight_bits / 8), codes * FLOAT_BITS / 8)
+        tables = FLOAT_BITS / 8 * (outputs * (1 + kept.parts * quantized))
+        notes = kept.parts * (LAYER_BYTES + MASK_BYTES * masked)
+        found = stored + weights * _mask_bits(kept) / 8 + tables + notes
         return np.where(kept.outputs > 0, found, 0.0)
 
 
@@ -213,8 +231,8 @@ def _mask_bits(kept: KeptMany) -> Array:
         return np.zeros_like(kept.weights)
     share = np.clip(kept.weights, 1e-300, 1.0)
     rest = np.clip(1 - kept.weights, 1e-300, 1.0)
-    found = np.minimum(1.0, 1.03 * -(share * np.log2(share) + rest * np.log2(rest)))
+    found = -(share * np.log2(share) + rest * np.log2(rest))
     for code in np.unique(kept.pattern[kept.pattern > 0]):
         of_each, some = divmod(int(code), PATTERN)
-        found[kept.pattern == code] = math.ceil(math.log2(math.comb(of_each, some))) / of_each if some else 0.0
+        found[kept.pattern == code] = math.log2(math.comb(of_each, some)) / of_each if some else 0.0
     return np.where((kept.weights > 0) & (kept.weights < 1), found, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,14 +48,9 @@ class Budget:
         self._off = dict.fromkeys(_NEAR, DOUBT)
         self._told = 0
         self.cheapest, self.dearest = self._corners()
-        for constraint, corner in ((c, self._corner(c)) for c in self.constraints):
-            best = self.costs(self._decoded(corner))[constraint.metric]
-            if not self.keeps(constraint, {constraint.metric: best}):
-                which = "smallest" if constraint.sign == "<=" else "largest"
-                raise SpecError(
-                    f"constraint {constraint}: no policy of this space keeps it, the {which} has {constraint.metric} "
-                    f"{best:.4g}; widen the space or move the bound"
-                )
+        wrong = [self._unreachable(place, c) for place, c in enumerate(constraints) if c.metric in ANALYTIC]
+        if any(wrong):
+            raise SpecError("\n".join(filter(None, wrong)))
         self._between = self._corridor()
 
     def costs(self, policy: Policy) -> dict[str, float]:
@@ -170,8 +166,21 @@ class Budget:
         said = " and ".join(map(str, self.constraints))
         raise SpecError(f"constraints {said}: no policy of this space was found that keeps them all; move a bound")
 
-    def _corner(self, constraint: Constraint) -> Cube:
-        return self.cheapest if constraint.sign == "<=" else self.dearest
+    def _unreachable(self, place: int, constraint: Constraint) -> str:
+        """What is wrong with a bound that no policy keeps; "" of one that can be kept."""
+        corner = self.cheapest if constraint.sign == "<=" else self.dearest
+        best = self.costs(self._decoded(corner))
+        if self.keeps(constraint, best):
+            return ""
+        metric, sign = constraint.metric, constraint.sign
+        # Of the four digits that are shown the last is rounded so that this bound can be kept.
+        least = best[metric] * self.margin(metric) if sign == "<=" else best[metric] / max(self.margin(metric), 1.0)
+        unit = 10.0 ** (math.floor(math.log10(max(abs(least), 1e-12))) - 3)
+        shown = (math.ceil if sign == "<=" else math.floor)(least / unit) * unit
+        return (
+            f"constraints[{place}]: no policy of this space keeps {constraint}, but {metric} {sign} {shown:.12g} "
+            "can be kept; widen the space or move the bound"
+        )
 
     def _decoded(self, cube: Cube) -> Policy:
         return self._space.decode(np.where(np.isnan(cube), 0.5, cube).tolist())

@@ -33,7 +33,7 @@ import numpy as np
 
 from automc.core.metrics import Constraint, EarlyEnd, Estimate, Objective
 from automc.core.pareto import undominated
-from automc.errors import SpecError
+from automc.core.required import require
 
 FRACTIONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the inputs after which a test looks. Each look doubles the inputs: at most twice as many are run as
@@ -62,8 +62,7 @@ class Doubt:
     doubt: float = 0.001
 
     def __post_init__(self) -> None:
-        if not 0 <= self.doubt <= 0.5:
-            raise SpecError(f"evaluator: doubt must be a probability in [0, 0.5], not {self.doubt!r}")
+        require(self, {"doubt": (0 <= self.doubt <= 0.5, "a probability in [0, 0.5]")})
 
 
 @dataclass(frozen=True)

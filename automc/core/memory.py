@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from automc.core.ports import AgentStore, Proposal, Proposer, Stateful
+from automc.core.ports import Proposal, Proposer, Stateful
+from automc.core.store import AgentStore
 from automc.core.trial import Trial
 from automc.errors import StoreError
 

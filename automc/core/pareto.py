@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,16 +54,20 @@ def ranks(points: Points) -> NDArray[np.int64]:
     Args:
         points: shape (n, d). Returns: shape (n,).
     """
-    left = _finite(points)
     rank = np.full(len(points), len(points), dtype=np.int64)
-    level = 0
+    for level, rows in enumerate(fronts(points)):
+        rank[rows] = level
+    return rank
+
+
+def fronts(points: Points) -> Iterator[NDArray[np.int64]]:
+    """The rows of each rank in turn, the front first; rows with NaN or infinity are in none."""
+    left = _finite(points)
     while left.any():
         index = np.flatnonzero(left)
         first = index[undominated(points[index])]
-        rank[first] = level
+        yield first
         left[first] = False
-        level += 1
-    return rank
 
 
 def hypervolume(points: Points, reference: Sequence[float] | Points) -> float:
@@ -81,6 +85,9 @@ def hypervolume(points: Points, reference: Sequence[float] | Points) -> float:
     rows = np.unique(rows[undominated(rows)], axis=0)
     if rows.shape[1] == 1:
         return float(bound[0] - rows[:, 0].min())
+    if rows.shape[1] == 2:
+        # By the first value the second falls: a row adds what lies between its own and the one before.
+        return float(((bound[0] - rows[:, 0]) * (np.append(bound[1], rows[:-1, 1]) - rows[:, 1])).sum())
     rows = rows[np.argsort(rows[:, -1], kind="stable")]
     tops = np.append(rows[1:, -1], bound[-1])
     return float(
@@ -108,6 +115,12 @@ def knee(points: Points) -> int:
     return int(index[np.argmin(scaled.sum(axis=1))])
 
 
+def eligible(trial: Trial, constraints: Sequence[Constraint]) -> bool:
+    """Whether the trial may be on a front: complete and feasible."""
+    found = trial.measurement
+    return trial.state is TrialState.COMPLETE and found is not None and feasible(constraints, found.metrics)
+
+
 def front(trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> list[Trial]:
     """The feasible, undominated, complete trials, best first objective first.
 
@@ -115,11 +128,7 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective], constraints:
     """
     found: dict[tuple[float, ...], Trial] = {}
     for trial in trials:
-        if (
-            trial.state is TrialState.COMPLETE
-            and trial.measurement
-            and feasible(constraints, trial.measurement.metrics)
-        ):
+        if trial.measurement and eligible(trial, constraints):
             found.setdefault(losses(objectives, trial.measurement.metrics), trial)
     if not found:
         return []

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, ItemsView, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from automc.errors import SpecError
 
 Value = int | float | str | bool
+
+_KINDS = (int, float, str)  # of which bool is one; asking a union type takes three times as long
+# Sites are in order, and so are the keys of what they nest to.
+_CANONICAL = json.JSONEncoder(separators=(",", ":"))
 
 
 class Site(NamedTuple):
@@ -38,23 +42,36 @@ class Policy(Mapping[Site, Value]):
         SpecError: a value is not a finite int, float, str or bool.
     """
 
-    __slots__ = ("_json", "_values")
+    __slots__ = ("_decoded", "_json")
 
     def __init__(self, values: Mapping[Site, Value]) -> None:
-        self._values = dict(sorted((Site(*site), value) for site, value in values.items()))
-        for site, value in self._values.items():
-            if not isinstance(value, Value) or (isinstance(value, float) and not math.isfinite(value)):
+        sites = sorted(site if type(site) is Site else Site(*site) for site in values)
+        self._decoded: dict[Site, Value] | None = {site: values[site] for site in sites}
+        for site, value in self._decoded.items():
+            if not isinstance(value, _KINDS) or (isinstance(value, float) and not math.isfinite(value)):
                 raise SpecError(f"policy: {site} must be a finite number, text or true/false, not {value!r}")
-        self._json = json.dumps(_nest(self._values), sort_keys=True, separators=(",", ":"))
+        self._json = _CANONICAL.encode(_nest(self._decoded))
+
+    @property
+    def _values(self) -> dict[Site, Value]:
+        if self._decoded is None:
+            self._decoded = _sites(self._json)
+        return self._decoded
 
     def __getitem__(self, site: Site) -> Value:
         return self._values[site]
+
+    def __contains__(self, site: object) -> bool:
+        return site in self._values
 
     def __iter__(self) -> Iterator[Site]:
         return iter(self._values)
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def items(self) -> ItemsView[Site, Value]:
+        return self._values.items()
 
     def __hash__(self) -> int:
         return hash(self._json)
@@ -78,6 +95,13 @@ class Policy(Mapping[Site, Value]):
                 found.setdefault(site.layer, {})[site.setting] = value
         return found
 
+    def without(self, sites: Container[Site]) -> Policy:
+        """The policy that says nothing at these sites."""
+        kept = {site: value for site, value in self._values.items() if site not in sites}
+        found = Policy.canonical(_CANONICAL.encode(_nest(kept)))
+        found._decoded = kept
+        return found
+
     def to_json(self) -> str:
         """Canonical JSON: ``{operator: {layer: {setting: value}}}``."""
         return self._json
@@ -89,17 +113,32 @@ class Policy(Mapping[Site, Value]):
         Raises:
             SpecError: the text is not such JSON.
         """
-        try:
-            nested: Any = json.loads(text)
-            values = {
-                Site(operator, layer, setting): value
-                for operator, layers in nested.items()
-                for layer, settings in layers.items()
-                for setting, value in settings.items()
-            }
-        except (ValueError, AttributeError) as error:
-            raise SpecError(f"policy: not {{operator: {{layer: {{setting: value}}}}}} JSON: {error}") from error
-        return cls(values)
+        return cls(_sites(text))
+
+    @classmethod
+    def canonical(cls, text: str) -> Policy:
+        """The same of a text that ``to_json`` is known to have written: it is read when a value is asked for, and not
+        before, because of very many policies most are only counted and compared.
+
+        Raises:
+            SpecError: at that time, the text is no such JSON.
+        """
+        found = cls.__new__(cls)
+        found._json, found._decoded = text, None
+        return found
+
+
+def _sites(text: str) -> dict[Site, Value]:
+    try:
+        nested: Any = json.loads(text)
+        return {
+            Site(operator, layer, setting): value
+            for operator, layers in nested.items()
+            for layer, settings in layers.items()
+            for setting, value in settings.items()
+        }
+    except (ValueError, AttributeError) as error:
+        raise SpecError(f"policy: not {{operator: {{layer: {{setting: value}}}}}} JSON: {error}") from error
 
 
 def _nest(values: Mapping[Site, Value]) -> dict[str, dict[str, dict[str, Value]]]:

@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Protocol
 
+from automc.core.front import GrowingFront
+from automc.core.history import corrections
 from automc.core.metrics import Measurement
-from automc.core.ports import Executor, Outcome, Proposal, Proposer, Stopper, TrialStore
+from automc.core.ports import Executor, Outcome, Proposal, Proposer, Stopper
 from automc.core.rivals import Rivals
 from automc.core.rungs import promotion
 from automc.core.space import SearchSpace
+from automc.core.store import Control, Store
 from automc.core.study import StudySpec
-from automc.core.trial import MAX_ATTEMPTS, Trial, TrialState
+from automc.core.trial import EXCLUDED, Trial, TrialState
+from automc.core.twins import Twins
+from automc.core.wishes import Wish
+from automc.errors import LeaseHeld, OutOfSpace, WorkerError
+
+PAUSE_SECONDS = 0.1
+"""How often a paused search asks whether it may go on."""
 
 
 class Ending(Enum):
     """Why ``run`` returned. Every ending leaves a study that can be resumed and extended.
 
-    DONE: the budget is spent. DRAINED: it was asked to halt and the running trials were finished.
-    INTERRUPTED: it was told to quit at once; what ran waits again.
+    DONE: the budget is spent. DRAINED: it was asked to stop and the running trials were finished.
+    INTERRUPTED: it was cancelled; what ran waits again.
     """
 
     DONE = "done"
@@ -39,7 +48,7 @@ class Listener(Protocol):
     """Watches a search. Called in the driver's thread, between two steps of the loop; must not block."""
 
     def added(self, trial: Trial) -> None:
-        """A trial was recorded and waits."""
+        """A trial was recorded; it waits or runs."""
         ...
 
     def finished(self, trial: Trial) -> None:
@@ -48,6 +57,10 @@ class Listener(Protocol):
 
     def noted(self, number: int, step: int, value: float) -> None:
         """A running trial reported."""
+        ...
+
+    def paused(self, now: bool) -> None:
+        """A pause was asked, or has ended. Running trials still finish."""
         ...
 
 
@@ -63,6 +76,9 @@ class Silent:
     def noted(self, number: int, step: int, value: float) -> None:
         pass
 
+    def paused(self, now: bool) -> None:
+        pass
+
 
 class Search:
     """One run of a study over its parts.
@@ -73,6 +89,8 @@ class Search:
 
     Args:
         parts: proposer and stopper, freshly built: they are told everything from the store.
+        read: a stored trial as this revision sees it, see revision.Reading. Excluded ones are told to nobody, never
+            promoted and nobody's twin; those that still wait fail with that reason.
     """
 
     def __init__(
@@ -81,93 +99,128 @@ class Search:
         space: SearchSpace,
         parts: tuple[Proposer, Stopper],
         executor: Executor,
-        store: TrialStore,
+        store: Store,
         listener: Listener | None = None,
+        read: Callable[[Trial], Trial] = lambda trial: trial,
     ) -> None:
         self._spec, self._space = spec, space
         self._proposer, self._stopper = parts
         self._executor, self._store = executor, store
         self._listener: Listener = listener or Silent()
-        self._trials: list[Trial] = []
+        self._read = read
+        self._trials: list[Trial] = []  # as they are stored: these take the steps
+        self._seen: list[Trial] = []  # as this revision reads them: these decide
         self._told = 0
         self._running: set[int] = set()
         self._losses: Counter[int] = Counter()
         self._notes: dict[int, dict[int, float]] = {}
-        self._alike: dict[tuple[str, int], list[int]] = {}
+        self._twins = Twins(space, spec.rungs)
         self._unfinished: set[int] = set()
         self._rivals = Rivals(spec)
+        self._front = GrowingFront(spec.objectives, spec.constraints)
+        self._paused = False
+        self._wished: Callable[[], Sequence[Wish]] = tuple
+        self._granted: set[int] = set()
 
-    def run(self, halt: Callable[[], bool] = lambda: False) -> Ending:
-        """Search until the budget is spent or ``halt()`` becomes true (asked at least once per gathering).
+    def run(
+        self, asked: Callable[[], Control] = lambda: Control.GO, wished: Callable[[], Sequence[Wish]] = lambda: ()
+    ) -> Ending:
+        """Search until the budget is spent or ``asked()`` (called at least once per gathering) says to end.
 
-        A KeyboardInterrupt puts what runs back to waiting and ends with INTERRUPTED.
+        A KeyboardInterrupt is a CANCEL that does not wait for the next gathering.
+
+        Args:
+            wished: policies that people asked for, those that became trials meanwhile included. They go first, also
+                beyond the budget; one that is not in the space waits for a revision.
         """
+        self._wished = wished
         started = time.monotonic()
         seconds = self._spec.budget.seconds
         try:
             self._recover()
-            while True:
-                draining = halt()
+            while (word := asked()) is not Control.CANCEL:
+                self._tell_pause(word is Control.PAUSE)
                 late = seconds is not None and time.monotonic() - started >= seconds
-                if not draining:
+                if word is Control.GO:
                     self._launch(new=not late)
-                if not self._running:
-                    return Ending.DRAINED if draining else Ending.DONE
-                for outcome in self._executor.gather(self._watch):
-                    self._settle(outcome)
+                if self._running:
+                    for outcome in self._executor.gather(self._watch):
+                        self._settle(outcome)
+                elif word is Control.PAUSE:
+                    time.sleep(PAUSE_SECONDS)
+                    started += PAUSE_SECONDS  # a pause is no time of searching
+                else:
+                    return Ending.DRAINED if word is Control.STOP else Ending.DONE
         except KeyboardInterrupt:
+            pass
+        except WorkerError:
             self._requeue()
-            return Ending.INTERRUPTED
+            raise
+        self._requeue()
+        return Ending.INTERRUPTED
+
+    def _tell_pause(self, now: bool) -> None:
+        if now != self._paused:
+            self._paused = now
+            self._listener.paused(now)
 
     def _recover(self) -> None:
         """Load the study; what a dead driver left running waits again."""
         self._requeue()
         for trial in self._store.trials(self._spec.name):
-            self._trials.append(trial)
-            self._index(trial)
+            self._append(trial)
+        self._front = GrowingFront(self._spec.objectives, self._spec.constraints, self._seen)
+        # Other objectives or constraints than before, and killed before the front followed.
+        if changes := corrections(self._store.front_changes(self._spec.name), self._front.numbers):
+            self._store.keep_front(self._spec.name, changes)
+        for trial in [self._seen[number] for number in sorted(self._unfinished)]:
+            if trial.reason == EXCLUDED:
+                why = {"reason": EXCLUDED, "message": trial.message}
+                self._put(self._trials[trial.number].to(TrialState.FAILED, **why))
 
-    def _index(self, trial: Trial) -> None:
-        """Keep the look-ups in step with one trial's newest state."""
-        alike = self._alike.setdefault(self._key(trial), [])
-        if not alike or alike[-1] < trial.number:
-            alike.append(trial.number)
-        if trial.state.finished:
-            self._unfinished.discard(trial.number)
-        else:
+    def _append(self, trial: Trial) -> None:
+        self._trials.append(trial)
+        self._seen.append(self._read(trial))
+        self._twins.add(self._seen[-1])
+        if not trial.state.finished:
             self._unfinished.add(trial.number)
 
-    def _key(self, trial: Trial) -> tuple[str, int]:
-        """Trials with equal keys measure the same thing."""
-        trains = self._spec.rungs[trial.rung].steps > 0
-        return self._space.effective(trial.policy, trains).fingerprint, trial.rung
-
-    def _put(self, trial: Trial) -> Trial:
-        stored = self._store.move(self._spec.name, trial)
-        self._trials[stored.number] = stored
-        self._index(stored)
+    def _put(self, trial: Trial, outcome: Outcome | None = None) -> Trial:
+        """One step of a trial, and with it what it changes on the front."""
+        try:
+            stored = self._store.move(self._spec.name, trial, outcome, self._front.add(self._read(trial)))
+        except LeaseHeld:
+            if outcome is not None:
+                self._store.late(self._spec.name, outcome)
+            raise
+        self._trials[stored.number], self._seen[stored.number] = stored, self._read(stored)
         if stored.state.finished:
+            self._unfinished.discard(stored.number)
             self._listener.finished(stored)
         return stored
 
     def _launch(self, new: bool) -> None:
         """Fill the free slots: waiting trials first, then, if ``new``, fresh ones."""
         while self._executor.free > 0:
-            trial = self._waiting() or (self._next() if new else None)
+            trial = self._waiting() or self._grant() or (self._next() if new else None)
             if trial is None:
                 return
-            if trial.number in self._unfinished and self._twin(trial) is None:
-                running = self._put(trial.to(TrialState.RUNNING))
-                self._running.add(trial.number)
-                self._notes.pop(trial.number, None)
-                known = max(trial.number - self._spec.workers.window + 1, 0)
-                rivals = self._rivals.of(trial.rung, self._trials, known)
-                self._executor.submit(running, self._worth(running, known), rivals)
+            if trial.state is TrialState.RUNNING:
+                self._submit(trial)
+            elif self._twin(trial.number) is None:
+                self._submit(self._put(trial.to(TrialState.RUNNING)))
+
+    def _submit(self, running: Trial) -> None:
+        self._running.add(running.number)
+        self._notes.pop(running.number, None)
+        known = max(running.number - self._spec.workers.window + 1, 0)
+        rivals = self._rivals.of(running.rung, self._seen, known)
+        self._executor.submit(running, self._worth(running, known), rivals)
 
     def _waiting(self) -> Trial | None:
         """The first waiting trial that can start now; those whose twin is measured already are answered on the way."""
         for number in sorted(self._unfinished - self._running):
-            trial = self._trials[number]
-            twin = self._twin(trial)
+            trial, twin = self._trials[number], self._twin(number)
             if twin is None:
                 return trial
             if twin.state.finished and twin.measurement:
@@ -178,18 +231,32 @@ class Search:
                 self._put(trial.to(twin.state, measurement=measurement, twin=twin.number, **told))
         return None
 
-    def _twin(self, trial: Trial) -> Trial | None:
-        """The first earlier trial that has measured (or found hopeless), or is about to, what this one asks."""
-        for number in self._alike[self._key(trial)]:
-            earlier = self._trials[number]
-            if number >= trial.number:
-                break
-            if earlier.state is TrialState.COMPLETE or earlier.hopeless or not earlier.state.finished:
-                return earlier
+    def _grant(self) -> Trial | None:
+        """The trial of the first wish that can be one."""
+        for wish in self._wished():
+            if wish.id in self._granted or wish.rung >= len(self._spec.rungs):
+                continue
+            try:
+                self._space.policy(wish.policy)
+            except OutOfSpace:
+                continue
+            trial = self._store.grant(self._spec.name, wish)
+            self._granted.add(wish.id)
+            self._append(trial)
+            self._listener.added(trial)
+            return trial
         return None
 
+    def _twin(self, number: int) -> Trial | None:
+        """The earlier trial whose result is this one's too."""
+        trial = self._seen[number]
+        return self._twins.of(trial.policy, trial.rung, self._seen, number)
+
     def _next(self) -> Trial | None:
-        """Record the next trial, or None when the budget is spent or what it must know is not measured yet."""
+        """Record the next trial, running if it is to be run, in one step: a commit takes longer than all else here.
+
+        None when the budget is spent or what it must know is not measured yet.
+        """
         number = len(self._trials)
         if number >= self._spec.budget.trials:
             return None
@@ -197,12 +264,12 @@ class Search:
         if any(n < known for n in self._unfinished):
             return None
         if known > self._told:
-            self._proposer.tell(self._trials[self._told : known])
+            self._proposer.tell(_counted(self._seen[self._told : known]))
             self._told = known
         proposal, rung = self._propose(number, known)
-        trial = self._store.add(self._spec.name, proposal, rung)
-        self._trials.append(trial)
-        self._index(trial)
+        first = self._twins.of(proposal.policy, rung, self._seen, number) is None
+        trial = self._store.add(self._spec.name, proposal, rung, start=first)
+        self._append(trial)
         self._listener.added(trial)
         return trial
 
@@ -210,7 +277,8 @@ class Search:
         """A promotion where one is due, else what the proposer says; both know the first ``known`` trials only."""
         spec = self._spec
         if len(spec.rungs) > 1:
-            up = promotion(self._trials[:known], self._trials, spec.rungs, spec.objectives, spec.constraints)
+            trials = self._seen[:known], _counted(self._seen)
+            up = promotion(*trials, spec.rungs, spec.objectives, spec.constraints)
             if up is not None:
                 return Proposal(up.policy, up.memo), up.rung + 1
         proposal = self._proposer.ask(range(number, number + 1))[0]
@@ -237,25 +305,33 @@ class Search:
         """Record what a worker answered; a late answer of an older attempt changes nothing."""
         trial = self._trials[outcome.number]
         if outcome.number not in self._running or outcome.attempt != trial.attempts:
+            self._store.late(self._spec.name, outcome)
             return
         self._running.discard(outcome.number)
         if outcome.state is TrialState.WAITING:
             self._losses[outcome.number] += 1
-            if self._losses[outcome.number] >= MAX_ATTEMPTS:
-                self._put(trial.to(TrialState.FAILED, reason="lost", message=outcome.message))
+            if self._losses[outcome.number] > self._spec.workers.retries:
+                reason = outcome.reason or "lost"
+                self._put(trial.to(TrialState.FAILED, reason=reason, message=outcome.message), outcome)
                 return
-            self._put(trial.to(TrialState.WAITING))
+            self._put(trial.to(TrialState.WAITING), outcome)
             return
         changes: Mapping[str, Measurement | str | None] = {
             "measurement": outcome.measurement,
             "reason": outcome.reason,
             "message": outcome.message,
         }
-        self._put(trial.to(outcome.state, **changes))
+        self._put(trial.to(outcome.state, **changes), outcome)
 
     def _requeue(self) -> None:
         """What the store calls running waits again: whose it was, this object may not know, being new or interrupted
         between a write and its note of it.
         """
         for trial in self._store.trials(self._spec.name, states=[TrialState.RUNNING]):
-            self._store.move(self._spec.name, trial.to(TrialState.WAITING))
+            ended = Outcome(trial.number, trial.attempts, TrialState.WAITING, message="its driver ended before it")
+            self._store.move(self._spec.name, trial.to(TrialState.WAITING), ended)
+
+
+def _counted(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that this revision can use."""
+    return [trial for trial in trials if trial.reason != EXCLUDED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from automc.core.layers import LayerTable
@@ -94,6 +95,11 @@ class Choice:
         if self.ordered:
             object.__setattr__(self, "options", tuple(sorted(self.options)))
 
+    @cached_property
+    def _known(self) -> frozenset[tuple[bool, Value]]:
+        """True is no 1."""
+        return frozenset((isinstance(option, bool), option) for option in self.options)
+
     @property
     def ordered(self) -> bool:
         """True when all values are numbers."""
@@ -110,7 +116,7 @@ class Choice:
         return (self.options.index(value) + 0.5) / len(self.options)
 
     def holds(self, value: Value) -> bool:
-        return any(value == option and isinstance(value, bool) == isinstance(option, bool) for option in self.options)
+        return (isinstance(value, bool), value) in self._known
 
     def normal(self, value: Value) -> Value:
         return self.options[self.options.index(value)]
@@ -214,7 +220,7 @@ class SearchSpace:
         Raises:
             OutOfSpace: a decision has no value, a value is outside its domain, or a site is no decision.
         """
-        sites = {decision.site: decision.domain for decision in self.decisions}
+        sites = self._domains
         strange = [site for site in values if site not in sites and self.fixed.get(site) != values[site]]
         if strange:
             raise OutOfSpace(f"policy: {strange[0]} is no decision of this space")
@@ -247,10 +253,18 @@ class SearchSpace:
 
     def effective(self, policy: Policy, trains: bool) -> Policy:
         """The part of the policy that changes the measurement: without training, distillation does nothing."""
-        if trains:
+        if trains or not self._idle:
             return policy
-        idle = {d.site for d in self.decisions if d.needs_training}
-        return Policy({site: value for site, value in policy.items() if site not in idle})
+        return policy.without(self._idle)
+
+    @cached_property
+    def _domains(self) -> dict[Site, Domain]:
+        return {decision.site: decision.domain for decision in self.decisions}
+
+    @cached_property
+    def _idle(self) -> frozenset[Site]:
+        """What has no effect without training."""
+        return frozenset(decision.site for decision in self.decisions if decision.needs_training)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for people and for comparing two spaces; not read back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from automc.core.metrics import Constraint, Objective
 from automc.core.rules import Rule
@@ -41,10 +41,15 @@ class Rung:
         steps: optimiser steps of distilled repair; 0 for none.
         share: share of the finished trials of the rung below that are promoted to this rung, in (0, 1];
             not read for the first rung.
+        cpus, gpus: of a worker that evaluates here, as Ray counts them; fractions of one share it.
+        resources: what else it needs, by Ray's names, such as ``{"device:pi4": 1}``.
     """
 
     steps: int = 0
     share: float = 0.25
+    cpus: float = 1.0
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,27 @@ class Workers:
     """Who evaluates.
 
     Attributes:
-        count: Ray worker processes; 0 evaluates in this process.
+        count: Ray workers; 0 evaluates in this process; ``auto`` has as many as the cluster has room for, up to the
+            window.
         address: an existing Ray cluster; None starts a local one.
         window: the proposal for trial n knows exactly the results of the trials up to n - window. With any
             number of workers up to the window a seed therefore gives the same trials.
-        timeout_s: wall time a trial may take on a worker; None for no limit.
+        timeout_s: wall time a trial may take; None for no limit. Both limits kill the process, so they need a worker.
+        memory_mb: resident megabytes (2^20 bytes) of the process that evaluates; None for no limit.
+        retries: how often a trial is started again whose process was killed or whose worker was lost.
     """
 
-    count: int = 1
+    count: int | Literal["auto"] = 1
     address: str | None = None
     window: int = 4
     timeout_s: float | None = None
+    memory_mb: int | None = None
+    retries: int = 2
+
+    @property
+    def most(self) -> int:
+        """How many trials are evaluated at a time, at most; at least 1."""
+        return self.window if self.count == "auto" else max(self.count, 1)
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class StudySpec:
     """A study. ``first_trial`` is where its latest revision begins (0, or more after an extension).
 
     ``orders`` are the orders to choose from, where the order of the operators is a decision; ``order`` is then the
-    first of them.
+    first of them. ``runtime`` is where the network is to run, of ``measure.runtimes.RUNTIMES``; "" says nothing of it.
     """
 
     name: str
@@ -99,6 +114,7 @@ class StudySpec:
     first_trial: int = 0
     orders: tuple[tuple[str, ...], ...] = ()
     task: Part = Part("classification")
+    runtime: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Plain lists, numbers and text, as JSON can carry them."""

@@ -74,7 +74,9 @@ def _carried(trial: Trial, old: Setup, new: Setup, metrics: Sequence[str], way: 
     if rung is None:
         return "trained, as on no rung here" if old.rungs[trial.rung].steps else "not trained, as on every rung here"
     policy = way.policy(trial.policy)
-    return Trial(trial.number, policy, "", TrialState.COMPLETE, rung, measured) if policy else "outside this space"
+    if isinstance(policy, Site):
+        return f"outside this space, first at {policy}"
+    return Trial(trial.number, policy, "", TrialState.COMPLETE, rung, measured)
 
 
 def carried_sensitivity(
@@ -152,21 +154,23 @@ class _Way:
         self._spans = {s: _span(d, before.get(self._role[s] or s)) for s, d in self._domains.items()}
         self._spans |= {s: _span(before[s], None) for s in self._left}
 
-    def policy(self, old: Policy) -> Policy | None:
-        """The nearest policy of the new space; None where it is too far off."""
+    def policy(self, old: Policy) -> Policy | Site:
+        """The nearest policy of the new space; where it is too far off, the first site that is not as it was."""
         values: dict[Site, Value] = {}
-        way = 0.0
+        apart: dict[Site, float] = {}
         for site, domain in self._domains.items():
             role = self._role[site]
             meant = old[role] if role is not None and role in old else self._untouched(site, self._old)
             value = _nearest(domain, meant)
             if value is None:
-                return None
+                return site
             values[site] = value
-            way += self._apart(site, meant, value)
+            apart[site] = self._apart(site, meant, value)
         for site in self._left:
-            way += self._apart(site, old[site], self._untouched(site, self._new)) if site in old else 0.0
-        return self._new.policy(values) if way <= FAR * len(self._domains) else None
+            apart[site] = self._apart(site, old[site], self._untouched(site, self._new)) if site in old else 0.0
+        if sum(apart.values()) <= FAR * len(self._domains):
+            return self._new.policy(values)
+        return next(site for site, way in apart.items() if way)
 
     def _untouched(self, site: Site, space: SearchSpace) -> Value:
         """What a policy of a space means at a site that it does not speak of."""

@@ -14,11 +14,11 @@ class TrialState(str, Enum):
     """Where a trial is.
 
     WAITING --> RUNNING --> COMPLETE   measured
-     |  ^         |  |----> STOPPED    ended early: by the stopper, or as hopeless with a reason; measured so far
+     |  ^         |  |----> STOPPED    ended early, with a reason: by the stopper, or as hopeless; measured so far
      |  |         |  `----> FAILED     with a reason
      |  `---------'                    its worker was lost: it waits again
      |--> COMPLETE, STOPPED            answered from the store: this policy was measured already, or found hopeless
-     `--> FAILED                       lost too often
+     `--> FAILED                       lost too often, or a revision of the study took its policy out of the space
     """
 
     WAITING = "waiting"
@@ -41,17 +41,21 @@ REASONS: dict[str, str] = {
     "error": "the evaluation raised; the message has the error",
     "nan": "a loss or a metric became NaN or infinite",
     "timeout": "the evaluation took longer than workers.timeout_s",
-    "oom": "the evaluation ran out of memory",
-    "lost": "its worker died at every attempt",
+    "oom": "the evaluation ran out of memory, or held more than workers.memory_mb",
+    "signal": "a signal killed its process at every attempt; the message has which one",
+    "lost": "its worker was gone at every attempt: its node left, or its process ended",
     "dominated": "another trial is better, as the first inputs showed; the message has which one, and the doubt",
     "infeasible": "it breaks a constraint, as the first inputs showed; the message has which one, and the doubt",
+    "behind": "the stopper ended its training; the message has the step and the report",
+    "excluded": "it waited when a revision took its policy out of the space; the message has which decision",
 }
 
 HOPELESS = ("dominated", "infeasible")
-"""The reasons of trials whose evaluation ended after a part of the inputs: see hopeless.py. Others are of failures."""
+"""The reasons of trials whose evaluation ended after a part of the inputs: see hopeless.py. What the stopper ended,
+``behind``, was measured on all, and might have become better."""
 
-MAX_ATTEMPTS = 3
-"""How often a trial is started before a lost worker counts as its fault."""
+EXCLUDED = "excluded"
+"""The reason of trials that a revision cannot use: see revision.py."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Trial:
         memo: what the proposer needs again at resume, opaque to all others.
         rung: level of evaluation effort, index into the study's rungs.
         measurement: set when COMPLETE or STOPPED.
-        reason: a key of REASONS when FAILED, or when STOPPED as hopeless. message: its details, for people.
+        reason: a key of REASONS when FAILED or STOPPED. message: its details, for people.
         attempts: how often it was started.
         twin: number of the trial whose measurement answered this one, or None.
     """

@@ -127,7 +127,7 @@ def test_looks_double_and_leave_small_splits_alone():
 
 @pytest.mark.parametrize("doubt", [-0.1, 0.6, math.nan])
 def test_a_doubt_is_a_probability(doubt):
-    with pytest.raises(SpecError, match=r"doubt must be a probability in \[0, 0.5\]"):
+    with pytest.raises(SpecError, match=r"doubt: must be a probability in \[0, 0.5\]"):
         Doubt(doubt)
 
 

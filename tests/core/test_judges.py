@@ -24,7 +24,7 @@ from sklearn.metrics import (
 from automc.core.judges import JUDGES, judge_named, labelled
 from automc.core.judges.base import Array
 from automc.core.judges.boxes import intersection_over_union
-from automc.core.judges.estimates import RESAMPLES, bootstrap, mean, ratio
+from automc.core.judges.estimates import RESAMPLES, bootstrap, mean, proportion, proportion_error, ratio
 from automc.core.metrics import METRICS, Estimate
 from automc.errors import SpecError
 
@@ -74,7 +74,7 @@ def test_classification_agrees_with_scikit_learn() -> None:
     found = judged("classification", outputs, teacher, labels)
     top1 = accuracy_score(labels, outputs.argmax(1))
     assert found["top1"].value == pytest.approx(top1, abs=1e-12)
-    assert found["top1"].error == pytest.approx(math.sqrt(top1 * (1 - top1) / 90))  # binomial
+    assert found["top1"].error == pytest.approx(math.sqrt(90 * top1 * (1 - top1) + 0.25) / 91)  # Wilson
     assert found["top5"].value == pytest.approx(top_k_accuracy_score(labels, outputs, k=5), abs=1e-12)
     assert found["loss"].value == pytest.approx(log_loss(labels, softmax(outputs), labels=range(8)))
     assert found["agreement"].value == accuracy_score(teacher.argmax(1), outputs.argmax(1))
@@ -117,13 +117,6 @@ def test_regression_agrees_with_scikit_learn(shape: tuple[int, ...]) -> None:
     assert found["mse"].error == pytest.approx(squares.std() / math.sqrt(80))
 
 
-def test_an_output_that_never_changes_counts_as_in_scikit_learn() -> None:
-    targets = np.stack([np.full(10, 7.0), np.arange(10.0)], 1)
-    for off in (0.0, 1.0):
-        outputs = targets + np.array([off, 0.5])
-        assert judged("regression", outputs, outputs, targets)["r2"].value == pytest.approx(r2_score(targets, outputs))
-
-
 def test_segmentation_agrees_with_scikit_learn() -> None:
     g = draw()
     outputs, teacher = g.normal(size=(30, 4, 5, 6)), g.normal(size=(30, 4, 5, 6))
@@ -140,6 +133,17 @@ def test_segmentation_agrees_with_scikit_learn() -> None:
     assert found["loss"].value == pytest.approx(log_loss(y, chances, labels=range(4)))
     other = judged("segmentation", outputs, teacher, np.where(labels == 255, 9, labels), ignore_index=9)
     assert other["miou"].value == found["miou"].value
+
+
+def test_outputs_that_never_change_have_no_r2() -> None:
+    g = draw()
+    targets = np.concatenate([g.normal(size=(40, 2)), np.full((40, 1), 7.0)], 1)
+    outputs = targets + g.normal(size=(40, 3))
+    found = judged("regression", outputs, outputs, targets)["r2"]
+    assert found.value == pytest.approx(r2_score(targets[:, :2], outputs[:, :2]))
+    flat = np.full((40, 1), 7.0)
+    assert judged("regression", flat, flat, flat)["r2"].value == 1.0
+    assert judged("regression", flat + 1, flat, flat)["r2"].value == 0.0
 
 
 def test_perplexity_by_hand() -> None:
@@ -172,7 +176,9 @@ def test_cosine_is_that_of_numpy() -> None:
     found = judged("embeddings", a, b, None)["cosine"]
     assert found.value == pytest.approx(np.mean(wanted), abs=1e-6)
     assert found.error == pytest.approx(np.std(wanted) / math.sqrt(20), abs=1e-6)
-    assert judged("embeddings", np.zeros((3, 4)), np.ones((3, 4)), None)["cosine"].value == 0.0
+    zero, one = np.zeros((3, 4)), np.ones((3, 4))
+    assert judged("embeddings", zero, one, None)["cosine"].value == 0.0
+    assert judged("embeddings", zero, zero, None)["cosine"].value == 1.0
 
 
 def brute_force_precision(outputs: dict[str, Array], targets: Array, overlap: float) -> float:
@@ -253,6 +259,38 @@ def test_without_boxes_there_is_no_precision() -> None:
     assert all(math.isnan(each.value) and math.isnan(each.error) for each in found.values())
     with pytest.raises(SpecError, match="confident must be above 0, at most 1, not 0"):
         judge_named("detection", {"confident": 0})
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 1), (1, 1), (0, 40), (40, 40), (39, 40), (20, 40), (700, 1000)])
+def test_the_error_of_a_share_is_half_of_wilsons_interval_and_never_zero(right: int, count: int) -> None:
+    """Its ends are where the share is one standard deviation off: ``(p - x)^2 = x (1 - x) / n``, by bisection."""
+    p = right / count
+
+    def end(away: float) -> float:
+        inside = p
+        for _ in range(200):
+            middle = (inside + away) / 2
+            inside, away = (middle, away) if (p - middle) ** 2 <= middle * (1 - middle) / count else (inside, middle)
+        return inside
+
+    error = mean(np.arange(count) < right).error
+    assert error == pytest.approx((end(1.0) - end(0.0)) / 2, abs=1e-9)
+    assert error > 0
+
+
+def test_a_share_of_positions_has_the_error_of_as_many_independent_ones() -> None:
+    """Texts that are right or wrong as a whole count as one each; one alone or perfect ones count fully."""
+    whole = proportion(np.repeat([10, 0, 10, 10], 25), np.full(100, 10))
+    assert whole.error == pytest.approx(proportion_error(0.75, 100))
+    assert proportion(np.full(7, 10), np.full(7, 10)).error == pytest.approx(0.5 / 71)
+    assert proportion(np.array([4]), np.array([10])).error == pytest.approx(proportion_error(0.4, 10))
+    assert math.isnan(proportion(np.zeros(3), np.zeros(3)).error)
+
+
+def test_where_no_class_is_ever_missed_the_worst_has_the_error_of_the_smallest() -> None:
+    label = np.repeat([0, 1], [30, 9])
+    found = judged("classification", np.eye(2)[label], np.eye(2)[label], label)["top1_worst_class"]
+    assert (found.value, found.error) == (1.0, pytest.approx(0.5 / 10))
 
 
 def test_the_error_of_a_ratio_is_the_spread_of_ratios_of_fresh_samples() -> None:

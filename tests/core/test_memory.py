@@ -13,6 +13,7 @@ from automc.core.ports import Proposal, Stateful
 from automc.core.rules import Rule, resolve
 from automc.core.search import Ending, Search
 from automc.core.space import Choice, Real
+from automc.core.store import Control
 from automc.core.study import Budget, ModelSpec, Part, StudySpec, Workers
 from automc.core.trial import Trial, TrialState
 from automc.errors import StoreError
@@ -78,7 +79,7 @@ class Run:
         inner = FeasibleProposer.around(self.diary, self.space, Bounds(self.space, SPEC.constraints))
         self.lasting = RememberingProposer(inner, self.store, "s", self.warm, self.said.append)
         search = Search(SPEC, self.space, (self.lasting, NeverStopper()), InlineExecutor(self.evaluator), self.store)
-        return search.run(lambda: next(left, None) is None)
+        return search.run(lambda: Control.GO if next(left, None) is not None else Control.STOP)
 
     def policies(self):
         return [t.policy for t in self.store.trials("s")]

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import pickle
 
 import pytest
 from hypothesis import given
@@ -232,3 +233,13 @@ def test_violation_is_zero_exactly_where_the_constraint_holds(value, bound, sign
     constraint = Constraint("macs", sign, bound)
     assert (constraint.violation({"macs": value}) == 0) == (value <= bound if sign == "<=" else value >= bound)
     assert constraint.violation({}) == math.inf
+
+
+def test_a_policy_of_canonical_text_is_the_same_and_is_read_when_it_is_asked():
+    whole = Policy({Site("quantize", "ä.1", "weight_bits"): 4, Site("prune", "conv1", "prune_ratio"): 0.5})
+    lazy = Policy.canonical(whole.to_json())
+    assert (lazy == whole, hash(lazy) == hash(whole), lazy.fingerprint) == (True, True, whole.fingerprint)
+    assert lazy._decoded is None
+    assert list(pickle.loads(pickle.dumps(lazy)).items()) == list(lazy.items()) == list(whole.items())
+    with pytest.raises(SpecError, match="policy: not"):
+        len(Policy.canonical("{]"))

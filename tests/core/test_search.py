@@ -7,20 +7,24 @@ from itertools import count
 import pytest
 
 from automc.app.catalog import PROPOSERS, build
+from automc.core.history import front_after
 from automc.core.metrics import Constraint, Measurement, Objective, losses
 from automc.core.pareto import front
 from automc.core.policy import Policy, Site
 from automc.core.ports import Outcome, Proposal
 from automc.core.rules import Rule, resolve
 from automc.core.rungs import promotion
-from automc.core.search import Ending, Search
+from automc.core.search import Ending, Search, Silent
 from automc.core.space import Choice, Real
+from automc.core.store import Control, Owner
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
-from automc.core.trial import MAX_ATTEMPTS, Trial, TrialState
+from automc.core.trial import Trial, TrialState
+from automc.errors import LeaseHeld
 from automc.evaluation.synthetic import prepare_synthetic
 from automc.operators import OPERATORS, ORDER
 from automc.stoppers import MedianStopper, NeverStopper
 from automc.stores import open_store
+from automc.stores.memory import MemoryStore
 from automc.workers.inline import InlineExecutor
 from automc.workers.outcomes import judged
 
@@ -83,14 +87,16 @@ class Shuffled:
         self.running = []
 
 
-def run(spec, store, executor=None, halt=lambda: False, stopper=None, listener=None):
+def run(spec, store, executor=None, halt=lambda: False, stopper=None, listener=None, asked=None):
     evaluator = prepare_synthetic(spec)
     space = resolve(spec.rules, spec.order, evaluator.table, OPERATORS)
     proposer = build(PROPOSERS, "proposer", spec.proposer, space, spec.objectives, spec.constraints, spec.seed)
     executor = executor or InlineExecutor(evaluator)
     if executor is not None and getattr(executor, "_evaluator", 0) is None:
         executor._evaluator = evaluator
-    return Search(spec, space, (proposer, stopper or NeverStopper()), executor, store, listener).run(halt)
+    return Search(spec, space, (proposer, stopper or NeverStopper()), executor, store, listener).run(
+        asked or (lambda: Control.STOP if halt() else Control.GO)
+    )
 
 
 def fresh(spec):
@@ -258,23 +264,25 @@ def test_promotion_takes_the_share_and_the_best():
         promoted.add(trial.policy)
 
 
-def test_a_trial_lost_too_often_fails_and_the_study_goes_on():
-    spec = study(budget=Budget(5), rungs=(Rung(0),))
+@pytest.mark.parametrize(("retries", "reason"), [(0, ""), (2, "signal")])
+def test_a_trial_lost_too_often_fails_and_the_study_goes_on(retries, reason):
+    spec = study(budget=Budget(5), rungs=(Rung(0),), workers=Workers(retries=retries))
     store = fresh(spec)
 
     class Poisoned(Shuffled):
         def gather(self, watch):
             trial = self.running[0]
             if trial.number == 2:
-                return [Outcome(2, self.running.pop(0).attempts, TrialState.WAITING, message="worker died: signal 9")]
+                attempt = self.running.pop(0).attempts
+                return [Outcome(2, attempt, TrialState.WAITING, reason=reason, message="worker died: signal 9")]
             return super().gather(watch)
 
     pool = Poisoned(None, 1, 0)
     assert run(spec, store, pool) is Ending.DONE
     assert [t.state is TrialState.FAILED for t in store.trials("s")] == [False, False, True, False, False]
     failed = store.trials("s")[2]
-    assert (failed.reason, failed.attempts) == ("lost", MAX_ATTEMPTS)
-    assert pool.started.count(2) == MAX_ATTEMPTS
+    assert (failed.reason, failed.attempts) == (reason or "lost", retries + 1)
+    assert pool.started.count(2) == retries + 1
 
 
 def test_failures_are_recorded_with_their_reason_and_do_not_stop_the_study():
@@ -346,6 +354,9 @@ def test_the_listener_hears_every_event_once():
 
         def noted(self, number, step, value):
             heard.append(("noted", number))
+
+        def paused(self, now):
+            heard.append(("paused", now))
 
     spec = study()
     run(spec, fresh(spec), listener=Ear())
@@ -459,3 +470,114 @@ def test_promotions_count_hopeless_trials_as_finished():
     aims = (Objective("top1"),), ()
     assert promotion(done + hopeless, done + hopeless, (Rung(0), Rung(5, 0.25)), *aims).number == 1
     assert promotion(done + by_stopper, done + by_stopper, (Rung(0), Rung(5, 0.25)), *aims) is None
+
+
+def words(*said):
+    """What is asked at each turn of the loop; the last word stays."""
+    left = list(said)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+def test_a_pause_starts_nothing_lets_the_rest_finish_and_goes_on_as_if_it_had_not_been(monkeypatch):
+    go, pause = Control.GO, Control.PAUSE
+    spec = study(budget=Budget(40, seconds=1000.0))
+    store, pool, heard = fresh(spec), Shuffled(None, 3, 0), []
+
+    class Ear(Silent):
+        def paused(self, now):
+            heard.append((now, len(pool.started), len(pool.running)))
+
+    monkeypatch.setattr("automc.core.search.PAUSE_SECONDS", 1e-4)
+    asked = words(*[go] * 5, *[pause] * 9, go)
+    assert run(spec, store, pool, asked=asked, listener=Ear()) is Ending.DONE
+    started = heard[0][1]
+    assert heard == [(True, started, 2), (False, started, 0)], "what ran has finished, and nothing was started"
+    assert told(store) == uninterrupted(spec)
+
+
+def test_a_stop_ends_a_pause():
+    spec = study()
+    store = fresh(spec)
+    asked = words(*[Control.GO] * 4, Control.PAUSE, Control.PAUSE, Control.STOP)
+    assert run(spec, store, asked=asked) is Ending.DRAINED
+    assert not store.trials("s", [TrialState.RUNNING])
+
+
+def test_a_cancel_leaves_what_ran_waiting_and_the_study_whole():
+    spec = study()
+    store, pool = fresh(spec), Shuffled(None, 3, 0)
+    assert run(spec, store, pool, asked=words(*[Control.GO] * 6, Control.CANCEL)) is Ending.INTERRUPTED
+    assert len(store.trials("s", [TrialState.WAITING])) == 2
+    assert not store.trials("s", [TrialState.RUNNING])
+    assert {a.message for a in store.attempts("s") if a.state is TrialState.WAITING} == {"its driver ended before it"}
+    assert run(spec, store) is Ending.DONE
+    assert told(store) == uninterrupted(spec)
+
+
+@pytest.mark.parametrize(("slots", "seed"), [(1, 0), (2, 1), (4, 2)])
+def test_the_front_after_every_finished_trial_is_that_of_all_trials_until_then(slots, seed):
+    spec = study(constraints=(Constraint("macs_ratio", "<=", 0.7),))
+    store = fresh(spec)
+    run(spec, store, Shuffled(None, slots, seed=seed, lost=0.1))
+    trials, order, changes = store.trials("s"), store.finishing("s"), store.front_changes("s")
+    assert sorted(order) == list(range(40))
+    for place in range(41):
+        known = [trials[number] for number in sorted(order[:place])]
+        expected = {trial.number for trial in front(known, spec.objectives, spec.constraints)}
+        assert set(front_after(changes, place)) == expected
+    assert any(not change.entered for change in changes)
+
+
+def test_other_objectives_correct_the_front_that_was_kept():
+    spec = study(budget=Budget(20))
+    store = fresh(spec)
+    run(spec, store)
+    before = store.front_changes("s")
+    other = replace(spec, objectives=(Objective("macs"),), constraints=(Constraint("top1", ">=", 0.6),), revision=1)
+    store.revise(other)
+    run(other, store)
+    now = front(store.trials("s"), other.objectives, other.constraints)
+    assert front_after(store.front_changes("s")) == [trial.number for trial in now]
+    assert front_after(store.front_changes("s"), 19) == front_after(before, 19)
+
+
+def test_late_answers_are_recorded_where_an_attempt_was_given_up():
+    """``Shuffled`` answers every attempt with one of the attempt before it."""
+    spec = study()
+    store = fresh(spec)
+    run(spec, store, Shuffled(None, 3, seed=5, lost=0.2))
+    late = [attempt for attempt in store.attempts("s") if attempt.late]
+    lost = {(a.number, a.attempt) for a in store.attempts("s") if a.state is TrialState.WAITING}
+    trials = store.trials("s")
+    assert any(attempt.attempt > 0 for attempt in late)
+    assert {(number, attempt + 1) for number, attempt in lost} <= {(a.number, a.attempt) for a in late}
+    assert all(attempt.attempt < trials[attempt.number].attempts for attempt in late)
+    assert told(store) == uninterrupted(spec)
+
+
+def test_a_driver_that_lost_its_lease_records_its_answer_and_ends(monkeypatch):
+    spec = study()
+    store, rival = fresh(spec), None
+    now = [0.0]
+    store._clock = lambda: now[0]
+    store.take("s", Owner("elsewhere.example", 1))
+
+    class Robbed(Shuffled):
+        def gather(self, watch):
+            nonlocal rival
+            if len(self.started) == 6:
+                now[0] += 1000.0
+                rival = MemoryStore(store, lambda: now[0])
+                rival.take("s", Owner("elsewhere.example", 2))
+            return super().gather(watch)[1:]
+
+    with pytest.raises(LeaseHeld, match="taken over by pid 2"):
+        run(spec, store, Robbed(None, 2, 0))
+    late = [attempt for attempt in rival.attempts("s") if attempt.late]
+    assert [(attempt.state, attempt.fence) for attempt in late] == [(TrialState.COMPLETE, 1)]
+    number = late[0].number
+    assert rival.trials("s")[number].state is TrialState.RUNNING, "the answer changed nothing"
+    assert run(spec, rival) is Ending.DONE
+    assert not rival.trials("s", [TrialState.RUNNING])
+    assert rival.trials("s")[number].attempts == 2
+    assert told(rival) == uninterrupted(spec)

@@ -80,7 +80,7 @@ def test_what_is_carried_is_a_policy_of_the_new_space(cube):
         DISTILL,
     )
     found = one(SAME.space.decode(cube), SAME, narrower)
-    assert found == "outside this space" or narrower.space.policy(found) == found
+    assert str(found).startswith("outside this space, first at ") or narrower.space.policy(found) == found
 
 
 def test_layers_meet_by_name_and_else_by_relative_depth():
@@ -134,7 +134,8 @@ def test_what_the_new_space_cannot_undo_is_left_out():
     quantized, whole = old.space.decode([0.3] * len(old.space)), {}
     for d in old.space.decisions:
         whole[d.site] = 32 if d.site.setting == "weight_bits" else d.domain.decode(0.3)
-    assert one(quantized, old, new) == "outside this space"
+    first = old.space.decisions[[d.site.setting for d in old.space.decisions].index("weight_bits")].site
+    assert one(quantized, old, new) == f"outside this space, first at {first}"
     found = one(Policy(whole), old, new)
     assert dict(found) == {site: value for site, value in whole.items() if site.operator == "prune"}
 
@@ -149,13 +150,14 @@ def test_values_move_to_the_nearest_there_is_and_not_far():
 
     assert ratios(0.33) == {0.3}
     assert ratios(0.5 + 0.8 * FAR * 0.99) == {0.5}
-    assert ratios(0.5 + 0.8 * FAR * 1.01) == "outside this space"
+    assert ratios(0.5 + 0.8 * FAR * 1.01) == f"outside this space, first at {new.space.decisions[0].site}"
 
 
 def test_words_are_not_guessed():
     other = replace(PRUNE, settings={**PRUNE.settings, "criterion": Choice(("l2", "random"))})
     old, new = setup(resnet(1), PRUNE), setup(resnet(1), other)
-    assert one(old.space.decode([0.1] * len(old.space)), old, new) == "outside this space"  # l1
+    first = next(d.site for d in new.space.decisions if d.site.setting == "criterion")
+    assert one(old.space.decode([0.1] * len(old.space)), old, new) == f"outside this space, first at {first}"  # l1
     assert not isinstance(one(old.space.decode([0.6] * len(old.space)), old, new), str)  # l2
 
 

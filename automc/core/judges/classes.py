@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from automc.core.judges.base import Array, labelled
-from automc.core.judges.estimates import bootstrap, mean, share
+from automc.core.judges.estimates import bootstrap, mean, proportion_error, share
 from automc.core.metrics import Estimate
 
 TOP = 5
@@ -50,9 +50,13 @@ class ClassesJudge:
                 pairs = [(np.bincount(label, row * hits), np.bincount(label, row)) for row in counts]
                 return np.array([np.nanmin(share(own, all_)) for own, all_ in pairs])
 
-            shares = share(np.bincount(label, hits), np.bincount(label)).tolist()
+            sizes = np.bincount(label)
+            shares = share(np.bincount(label, hits), sizes).tolist()
             by_class = dict(zip(map(int, classes), shares, strict=True))
-            found["top1_worst_class"] = replace(bootstrap(worst, len(label)), by_class=by_class)
+            lowest = bootstrap(worst, len(label))
+            # Where all or none of a class is right, resamples are all alike.
+            error = lowest.error or max(proportion_error(p, n) for p, n in zip(shares, sizes, strict=True))
+            found["top1_worst_class"] = replace(lowest, error=error, by_class=by_class)
         return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,8 +17,31 @@ RESAMPLES = 200
 
 
 def mean(each: Array) -> Estimate:
-    """Mean of one number an input; of zeros and ones its error is the binomial one, sqrt(p (1 - p) / n)."""
-    return ratio(each, np.ones(len(each)))
+    """Mean of one number an input; of truths it is a proportion."""
+    ones = np.ones(len(each))
+    return proportion(each, ones) if each.dtype == np.bool_ else ratio(each, ones)
+
+
+def proportion(hits: Array, positions: Array) -> Estimate:
+    """The share of the positions that are hits, so many of each an input, 0 <= hits <= positions.
+
+    The error is ``proportion_error`` of as many independent positions as would have the error of the ratio (their
+    effective number, Korn & Graubard 1998): of all where that is 0, as with one input, or where nothing was missed.
+    """
+    found, count = ratio(hits, positions), float(positions.sum())
+    spread = found.value * (1 - found.value)
+    if found.error > 0:
+        count = min(spread / found.error**2, count)
+    return replace(found, error=proportion_error(found.value, count)) if count else found
+
+
+def proportion_error(value: float, count: float) -> float:
+    """Standard error of a share p of n independent truths: ``sqrt(n p (1 - p) + 1/4) / (n + 1)``.
+
+    Half the width of Wilson's interval (1927) of one standard deviation, 68.27%. Unlike ``sqrt(p (1 - p) / n)``, from
+    which it hardly differs elsewhere, it is not 0 where all are true or none is.
+    """
+    return math.sqrt(count * value * (1 - value) + 0.25) / (count + 1)
 
 
 def ratio(parts: Array, wholes: Array) -> Estimate:

@@ -10,7 +10,7 @@ import numpy as np
 
 from automc.core.judges.base import Array, labelled
 from automc.core.judges.classes import cross_entropy
-from automc.core.judges.estimates import bootstrap, mean_over, ratio, share
+from automc.core.judges.estimates import bootstrap, mean_over, proportion, ratio, share
 from automc.core.metrics import Estimate
 
 
@@ -37,12 +37,14 @@ class TokensJudge:
 
     def summarise(self, judged: Mapping[str, Array]) -> dict[str, Estimate]:
         """Perplexity is ``exp(loss)``, and its error that of the loss times it (delta method)."""
-        found = {name: ratio(judged[name], judged["positions"]) for name in ("loss", "top1") if name in judged}
-        if "loss" in found:
+        positions = judged["positions"]
+        found = {name: proportion(judged[name], positions) for name in ("top1", "agreement") if name in judged}
+        if "loss" in judged:
+            found["loss"] = ratio(judged["loss"], positions)
             with np.errstate(over="ignore"):
                 value = float(np.exp(found["loss"].value))
             found["perplexity"] = replace(found["loss"], value=value, error=value * found["loss"].error)
-        return {**found, "agreement": ratio(judged["agreement"], judged["positions"])}
+        return found
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class PixelsJudge:
     def summarise(self, judged: Mapping[str, Array]) -> dict[str, Estimate]:
         """mIoU over the classes that there are, in labels or answers, over all images together."""
         positions = judged["positions"]
-        found = {"agreement": ratio(judged["agreement"], positions)}
+        found = {"agreement": proportion(judged["agreement"], positions)}
         if "loss" in judged:
             both, either = judged["both"].astype(np.float64), judged["either"].astype(np.float64)
             found["loss"] = ratio(judged["loss"], positions)
-            found["pixel_accuracy"] = ratio(judged["top1"], positions)
+            found["pixel_accuracy"] = proportion(judged["top1"], positions)
             miou = bootstrap(lambda counts: mean_over(share(counts @ both, counts @ either)), len(both))
             shares = share(both.sum(0), either.sum(0))
             by_class = {number: float(each) for number, each in enumerate(shares) if not np.isnan(each)}

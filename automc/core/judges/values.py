@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from automc.core.judges.base import Array, labelled
-from automc.core.judges.estimates import bootstrap, mean
+from automc.core.judges.estimates import bootstrap, mean, mean_over
 from automc.core.metrics import Estimate
 
 
@@ -61,7 +61,8 @@ def _compared(what: str, found: Array, wanted: Array) -> dict[str, Array]:
 def _determination(error: Array, centre: Array, variance: Array) -> Estimate:
     """R^2 by output over all inputs and positions, mean over the outputs, as scikit-learn's ``r2_score``.
 
-    An output that never changes counts 1 where it is met exactly and else 0.
+    What is wanted of an output may never change: such outputs have no R^2 and are left out. Where there are no others,
+    it is 1 if all of it is met exactly and else 0.
     """
     centre = centre - centre.mean(0)
     spread = variance + np.square(centre)
@@ -71,8 +72,8 @@ def _determination(error: Array, centre: Array, variance: Array) -> Estimate:
         wrong = counts @ error / inputs
         total = counts @ spread / inputs - np.square(counts @ centre / inputs)
         varies = total > _TINY * np.maximum(counts @ spread / inputs, np.finfo(np.float64).tiny)
-        found = np.where(varies, 1 - wrong / np.where(varies, total, 1.0), np.where(wrong == 0, 1.0, 0.0))
-        return np.asarray(found.mean(1))
+        found = mean_over(np.where(varies, 1 - wrong / np.where(varies, total, 1.0), np.nan))
+        return np.where(varies.any(1), found, (wrong == 0).all(1))
 
     return bootstrap(statistic, len(error))
 
@@ -94,10 +95,14 @@ class VectorsJudge:
         return outputs
 
     def judge(self, outputs: Array, teacher: Array, targets: Array) -> dict[str, Array]:
-        """The cosine with the original's embedding, mean over the positions; 0 where one of the two is zero."""
+        """The cosine with the original's embedding, mean over the positions.
+
+        Where one of the two is zero it is 0, and where both are, they are the same: 1.
+        """
         own, wanted = outputs.astype(np.float64), teacher.astype(np.float64)
         sizes = np.linalg.norm(own, axis=-1) * np.linalg.norm(wanted, axis=-1)
-        cosines = np.where(sizes > 0, (own * wanted).sum(-1) / np.where(sizes > 0, sizes, 1.0), 0.0)
+        alike = (own == wanted).all(-1)  # in the place of a quotient of zeros
+        cosines = np.where(sizes > 0, (own * wanted).sum(-1) / np.where(sizes > 0, sizes, 1.0), alike)
         return {"cosine": cosines.reshape(len(own), -1).mean(1)}
 
     def summarise(self, judged: Mapping[str, Array]) -> dict[str, Estimate]:
