@@ -48,13 +48,21 @@ class Answers:
         Raises:
             NotFinite: an output is NaN or infinite. ModelError: the original cannot take the split.
         """
-        if split not in self._kept:
-            self._kept[split] = self._originals(split)
+        kept = self.originals(split)
         targets = (self._data.split(split).targets[rows] for rows in self._rows(split))
-        yield from zip(self._run(model, split), self._kept[split], targets, strict=True)
+        yield from zip(self._run(model, split), kept, targets, strict=True)
 
-    def _originals(self, split: str) -> list[Any]:
-        """What is kept of the original's outputs. It takes every split before any other network does."""
+    def originals(self, split: str) -> list[Any]:
+        """What is kept of the original's outputs, by batch. It takes every split before any other network does.
+
+        Raises:
+            NotFinite, ModelError: as ``batches``.
+        """
+        if split not in self._kept:
+            self._kept[split] = self._run_original(split)
+        return self._kept[split]
+
+    def _run_original(self, split: str) -> list[Any]:
         try:
             return [self._keep(outputs) for outputs in self._run(self._teacher, split)]
         except (AutomcError, MemoryError):

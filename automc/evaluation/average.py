@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from automc.evaluation.state import State
 from automc.operators import live
 from automc.operators.quantizers.inputs import LearnedStepInput
 from automc.operators.quantizers.rows import ScaledQuantizer
@@ -39,6 +40,16 @@ class Average:
         self._done += 1
         for average, parameter in zip(self._averages, self._trained, strict=True):
             average.lerp_(self._value(parameter), 1 - keep)
+
+    def state(self) -> State:
+        """The averages and after how many steps."""
+        return {"done": self._done, "averages": self._averages}
+
+    def restore(self, state: State) -> None:
+        """Be as when ``state`` was taken, of the same network."""
+        self._done = state["done"]
+        for average, value in zip(self._averages, state["averages"], strict=True):
+            average.copy_(value)
 
     @torch.no_grad()
     def give(self) -> None:

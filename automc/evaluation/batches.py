@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from automc.evaluation.augment import augmentation, chosen
+from automc.evaluation.augment import Augment, augmentation, chosen
 from automc.evaluation.recipe import Recipe
 from automc.evaluation.splits import Data
+from automc.evaluation.state import State
 
 EPOCHS = 5
 """A repair that shows the train split less often than this is not augmented by ``auto``: nothing is learned by heart so
@@ -54,16 +55,10 @@ class Batches:
         """Inputs of one batch."""
         return min(self.recipe.batch_size, len(self.data.split("train")))
 
-    def shuffled(self, seed: int) -> Iterator[Batch]:
+    def shuffled(self, seed: int) -> Shuffled:
         """Each epoch shows the rows in another order; a shorter last batch is left out."""
-        split, size, shape = self.data.split("train"), self.size, self._shape
-        augment = augmentation(self._augment, shape, blank(self.data))
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            order = torch.randperm(len(split), generator=generator)
-            for rows in torch.split(order[: len(split) // size * size], size):
-                inputs = self.data.normalise(augment(split.inputs[rows], generator))
-                yield Batch(inputs, split.targets[rows], rows)
+        augment = augmentation(self._augment, self._shape, blank(self.data))
+        return Shuffled(self.data, augment, self.size, seed)
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -76,6 +71,34 @@ class Batches:
         if self.steps * self.size < EPOCHS * len(self.data.split("train")):
             return "none"
         return chosen(self.data.facts.augment, self._shape)
+
+
+class Shuffled(Iterator[Batch]):
+    """A walk through the train split, epoch after epoch; see ``Batches.shuffled``."""
+
+    def __init__(self, data: Data, augment: Augment, size: int, seed: int) -> None:
+        self._data, self._augment, self._size = data, augment, size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._next = 0
+
+    def __next__(self) -> Batch:
+        split, size = self._data.split("train"), self._size
+        if self._next + size > len(self._order):
+            self._order, self._next = torch.randperm(len(split), generator=self._generator), 0
+        rows = self._order[self._next : self._next + size]
+        self._next += size
+        inputs = self._data.normalise(self._augment(split.inputs[rows], self._generator))
+        return Batch(inputs, split.targets[rows], rows)
+
+    def state(self) -> State:
+        """Where the walk is."""
+        return {"generator": self._generator.get_state(), "order": self._order, "next": self._next}
+
+    def restore(self, state: State) -> None:
+        """Be where the walk was when ``state`` was taken."""
+        self._generator.set_state(state["generator"])
+        self._order, self._next = state["order"], state["next"]
 
 
 def blank(data: Data) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from automc.core.policy import Policy
 from automc.core.ports import Monitor
 from automc.core.rules import Rule
+from automc.evaluation.bookmarks import Bookmark, Bookmarks
 from automc.evaluation.finetune import Repair
 from automc.evaluation.lesson import Lesson
 from automc.evaluation.restoring import Restoring
@@ -49,8 +51,19 @@ class Builder:
     restoring: Restoring = field(default_factory=Restoring)
     memory: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
-    def __call__(self, policy: Policy, order: Sequence[str], steps: int, seed: int, monitor: Monitor) -> Compression:
+    def __call__(
+        self,
+        policy: Policy,
+        order: Sequence[str],
+        steps: int,
+        seed: int,
+        monitor: Monitor,
+        bookmarks: Bookmarks | None = None,
+    ) -> Compression:
         """The network of this policy after a repair of so many steps; the empty policy is never repaired.
+
+        Args:
+            bookmarks: of this policy's repairs, where they leave word how far they are.
 
         Raises:
             NotFinite, CompressionError: as the repair and ``compress``.
@@ -60,8 +73,10 @@ class Builder:
             return self._compressed(self.start(), policy, order, [name for name in order if name != "distill"])
         before, after = split_at_training(order)
         state = self._compressed(self.start(), policy, order, before)
-        lesson, spent = self._lesson(state, policy, order, steps, seed)
-        self.repair(state.model, lesson, steps - spent, seed, lambda step, value: monitor(step + spent, value))
+        marks = bookmarks or Bookmarks()
+        lesson, spent = self._lesson(state, policy, order, (steps, seed), marks.of("assistant"))
+        later = partial(_later, monitor, spent)
+        self.repair(state.model, lesson, steps - spent, seed, later, marks.of("student"))
         # The running statistics lag behind the last steps and have seen augmented inputs.
         recalibrate(state.model, self.calibration)
         state = replace(state, ranges="observed")  # the repair has moved the weights
@@ -83,9 +98,19 @@ class Builder:
         return replace(state, stale=False)
 
     def _lesson(
-        self, state: Compression, policy: Policy, order: Sequence[str], steps: int, seed: int
+        self,
+        state: Compression,
+        policy: Policy,
+        order: Sequence[str],
+        length: tuple[int, int],
+        bookmark: Bookmark | None,
     ) -> tuple[Lesson, int]:
-        """What the student learns from, and how many of the steps its teacher took."""
+        """What the student learns from, and how many of the steps its teacher took.
+
+        Args:
+            length: steps and seed of the repair. bookmark: of the teacher's own repair.
+        """
+        steps, seed = length
         alone = state.teaching == "self" and not self.repair.supervised("train")  # nobody would know what is right
         if not state.losses or state.teaching == "original" or alone:
             return Lesson(self.original, state.losses, self.memory), 0
@@ -96,7 +121,7 @@ class Builder:
         if spent:
             # A seed of its own: the student is not to meet the very batches that its teacher saw.
             lesson = Lesson(self.original, between.losses, self.memory)
-            self.repair(between.model, lesson, spent, seed + 1, _heedless)
+            self.repair(between.model, lesson, spent, seed + 1, _heedless, bookmark)
             recalibrate(between.model, self.calibration)
         return Lesson(between.model, state.losses), spent
 
@@ -111,6 +136,10 @@ class Builder:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= {**state, "memory": unpack(state["memory"])}
+
+
+def _later(monitor: Monitor, spent: int, step: int, value: float) -> bool:
+    return monitor(step + spent, value)
 
 
 def _heedless(step: int, value: float) -> bool:

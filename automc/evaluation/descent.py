@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from automc.evaluation.average import Average
 from automc.evaluation.device import Device
 from automc.evaluation.recipe import Recipe, optimizer
+from automc.evaluation.state import State
 
 
 class Descent:
@@ -29,10 +30,7 @@ class Descent:
 
     def step(self, loss: Tensor, rate: float) -> None:
         """One step with this learning rate."""
-        if not self._begun:
-            adapters = list(self._trained[1].parameters())
-            self._optimizer.add_param_group({"params": adapters, "weight_decay": 0.0})
-            self._begun = True
+        self._begin()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad()
@@ -44,6 +42,28 @@ class Descent:
         self._scaler.update()
         if self._average is not None:
             self._average.follow()
+
+    def state(self) -> State:
+        """What the optimizer, the gradients' scale and the average remember; not the networks."""
+        average = None if self._average is None else self._average.state()
+        own = self._optimizer.state_dict()["state"]
+        return {"optimizer": own, "scaler": self._scaler.state_dict(), "average": average}
+
+    def restore(self, state: State) -> None:
+        """Be as when ``state`` was taken, of the same networks; the adapters are there."""
+        self._begin()
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.restore(state["average"])
+
+    def _begin(self) -> None:
+        """The adapters train too, from the first loss on, which made them."""
+        if not self._begun:
+            adapters = list(self._trained[1].parameters())
+            self._optimizer.add_param_group({"params": adapters, "weight_decay": 0.0})
+            self._begun = True
 
     @contextmanager
     def shown(self) -> Iterator[None]:

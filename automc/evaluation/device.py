@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from automc.core.required import EVALUATOR, require
 from automc.errors import SpecError
 from automc.operators.copies import duplicate
 
@@ -32,25 +33,31 @@ class Device:
     Attributes:
         device: ``auto`` (a GPU where this process sees one), ``cpu`` or ``cuda``.
         precision: ``auto`` (bfloat16 on a GPU that has it, else float32), ``float32``, ``bfloat16`` or ``float16``
-            (its gradients are scaled so that small ones do not vanish).
+            (its gradients are scaled so that small ones do not vanish; slow on a CPU, see ``require_speed``).
+
+    Raises:
+        SpecError: another word, or a GPU where there is none.
     """
 
     device: str = "auto"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, known in (("device", DEVICES), ("precision", tuple(PRECISIONS))):
-            if getattr(self, name) not in known:
-                value = getattr(self, name)
-                raise SpecError(f"evaluator network: {name} must be one of {', '.join(known)}, not {value!r}")
+        require(self, {}, {"device": DEVICES, "precision": PRECISIONS})
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise SpecError("evaluator network: device is cuda, but torch sees no GPU here; use auto or cpu")
+            raise SpecError(f"{EVALUATOR}.device: is cuda, but torch sees no GPU here; use auto or cpu")
 
     @property
     def place(self) -> torch.device:
         """What the repair's tensors lie on."""
         gpu = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
         return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+
+    def require_speed(self) -> None:
+        """Raises SpecError where the precision would make the repair slower than float32."""
+        if self.dtype is torch.float16 and self.place.type == "cpu":
+            why = "and the repair runs on the CPU here; use bfloat16 or float32"
+            raise SpecError(f"{EVALUATOR}.precision: float16 needs a GPU, {why}")
 
     @property
     def dtype(self) -> torch.dtype:

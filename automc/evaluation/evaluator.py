@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from automc.core.hopeless import Doubt, Rival
 from automc.core.layers import LayerTable
@@ -23,12 +23,13 @@ from automc.core.ports import Monitor
 from automc.core.study import StudySpec
 from automc.errors import ModelError, NotFinite
 from automc.evaluation.answers import BATCH, Answers
+from automc.evaluation.bookmarks import Bookmarks, BookmarkSettings
 from automc.evaluation.building import Builder
 from automc.evaluation.data import load_data
 from automc.evaluation.device import Device
 from automc.evaluation.factories import ship_user_modules
 from automc.evaluation.finetune import Repair
-from automc.evaluation.fitting_in import Fitting, answered
+from automc.evaluation.fitting_in import Fitting, answered, rehearse, steady
 from automc.evaluation.inference import fast, laid_out
 from automc.evaluation.plan import Plan
 from automc.evaluation.prefix import Caching, Prefix
@@ -44,8 +45,8 @@ from automc.evaluation.threads import one_thread
 from automc.evaluation.timing import Known, LatencySettings, Stopwatch, looked_up
 from automc.evaluation.zoo import load_model
 from automc.export import packed
-from automc.export.bake import Baked, fold
-from automc.export.outputs import named_outputs
+from automc.export.baking.bake import Baked, fold
+from automc.export.baking.outputs import named_outputs
 from automc.measure.cost import costs_of, layer_macs
 from automc.measure.energy import Energy, energy_of, load_profile
 from automc.measure.walk import walk
@@ -64,6 +65,10 @@ RATIOS = {
 }
 
 
+EXAMPLES = 128
+"""Calibration inputs of an export."""
+
+
 class NetworkEvaluator:
     """Evaluates policies of one network on one data set.
 
@@ -73,36 +78,48 @@ class NetworkEvaluator:
     Attributes:
         table: the layer table. baseline: the original network's metrics, every ratio 1.
         example: normalised inputs, shape (2, ...). data: the data set.
+        bookmarks: where repairs leave word how far they are; without a folder nowhere.
     """
 
     def __init__(self, teacher: nn.Module, data: Data, repair: Repair, plan: Plan, known: Known | None = None) -> None:
-        self.data = data
+        self.data, self.bookmarks = data, Bookmarks(every=plan.bookmarks.checkpoint_s)
         self._teacher = teacher = canonical(teacher)
         self._repair = repair = replace(repair, original=teacher)
         self._plan = plan
         with one_thread():
             self._calibration = data.normalise(data.split("calibration").inputs)
             self.example = self._calibration[:2]
-            self._fitting = Fitting(answered(teacher, self.example, data.name), data, repair.task)
+            outputs = answered(teacher, self.example, data.name)
+            steady(teacher, self.example, outputs)
+            self._fitting = Fitting(outputs, data, repair.task)
             self._fitting.study(plan)
             self._trace: Trace = trace(teacher, self.example)
             targets = repair.task.hard(data.split("calibration").targets)
             self._builder = Builder(teacher, self._trace, self._calibration, targets, repair, plan.restoring)
             original = fast(teacher, self.example)
             self.prefix = Prefix(original, layer_macs(original, self.example), plan.caching)
-            self._score = Scorer(Answers(original, data, self.prefix, repair.task.answer), repair.task)
+            answers = Answers(original, data, self.prefix, repair.task.answer)
+            self._score = Scorer(answers, repair.task)
             lookup = looked_up(teacher, self._trace, self.example, plan.order, plan.wanted, plan.clock, known)
-            self.stopwatch = Stopwatch(teacher, self.example, plan.wanted, plan.clock, lookup)
+            self.stopwatch = Stopwatch(teacher, self.examples, plan.wanted, plan.clock, lookup)
             self._probing: Probing | None = None
             self.baseline: dict[str, float] = {}
             with self.stopwatch.computing():
                 self.baseline = self.measure(teacher) | dict.fromkeys(RATIOS.values(), 1.0) | self.stopwatch.baseline
+            self._fitting.compared(plan, answers.originals("search"))
         if any(rung.steps for rung in plan.rungs):
             self.check_split("train")  # opened here once, so that it travels to the workers
+            with one_thread(), self.stopwatch.computing():
+                rehearse(repair, teacher)
 
     @property
     def table(self) -> LayerTable:
         return self._trace.table
+
+    @property
+    def examples(self) -> Tensor:
+        """Normalised calibration inputs, shape (n, ...): what an export chooses ranges on that a search does not."""
+        return self._calibration[:EXAMPLES]
 
     def original(self) -> Compression:
         """The original network at the beginning of its way through the operators."""
@@ -156,7 +173,9 @@ class NetworkEvaluator:
             NotFinite, CompressionError: as ``evaluate``.
         """
         with one_thread(), self.stopwatch.computing():
-            return self._built(policy, rung, monitor).model
+            model = self._built(policy, rung, monitor).model
+        self.bookmarks.forget(policy, rung)
+        return model
 
     def measure(self, model: nn.Module, split: str = "search") -> dict[str, float]:
         """The task's metrics on a split, the costs and their ratios; everything but times.
@@ -179,7 +198,8 @@ class NetworkEvaluator:
 
     def _built(self, policy: Policy, rung: int, monitor: Monitor) -> Compression:
         steps = self._plan.rungs[rung].steps
-        return self._builder(policy, self._plan.order, steps, self._seed(policy, rung), monitor)
+        self.bookmarks.begin(policy, rung)
+        return self._builder(policy, self._plan.order, steps, self._seed(policy, rung), monitor, self.bookmarks)
 
     def _seed(self, policy: Policy, rung: int) -> int:
         text = f"{self._plan.seed} {rung} {policy.fingerprint}"
@@ -191,8 +211,9 @@ class NetworkEvaluator:
         return self._repair.task
 
     def outputs(self, model: nn.Module, split: str) -> dict[str, NDArray[Any]]:
-        """What a network answers to a whole split, by name of the output, in the order of its rows."""
+        """What a network answers to a whole split in the form that is measured, by name of the output, row by row."""
         found: dict[str, list[NDArray[Any]]] = {}
+        model = fast(model, self.example)
         with one_thread(), torch.inference_mode():
             for inputs in torch.split(self.data.split(split).inputs, BATCH):
                 for name, each in named_outputs(model(self.data.normalise(inputs)), model).items():
@@ -224,22 +245,24 @@ def prepare(
 
     Args:
         model, data, task: objects in the place of the ones that the spec names. The model is copied.
-        known: latencies of single layers by device, as core.ports.LatencyStore.latencies tells them; what the study
+        known: latencies of single layers by device, as core.store.LatencyStore.latencies tells them; what the study
             needs beside them is measured, and is then in ``stopwatch.lookup.table.rows``.
 
     Raises:
         SpecError, ModelError, DataError: what is wrong, in one line.
     """
-    kinds = (Recipe, Device, Doubt, Caching, LatencySettings, Restoring, Energy, ProbeSettings)
-    recipe, device, doubt, caching, clock, restoring, energy, probing = sorted_out(spec.evaluator.settings, *kinds)
+    kinds = (Recipe, Device, Doubt, Caching, LatencySettings, Restoring, Energy, ProbeSettings, BookmarkSettings)
+    recipe, device, doubt, *others, energy, probing, bookmarks = sorted_out(spec.evaluator.settings, *kinds)
+    device.require_speed()
     profile = load_profile(energy.device_profile)
     data = data if data is not None else load_data(spec.data)
     teacher = copy.deepcopy(model) if model is not None else load_model(spec.model)
     if not isinstance(teacher, nn.Module):
         raise ModelError(f"model must be an nn.Module, not {type(teacher).__name__}")
     chosen = as_task(task, "task") if task is not None else load_task(spec.task)
-    asked = (spec.objectives, spec.constraints, doubt.doubt, caching, clock, restoring, profile, probing)
+    asked = (spec.objectives, spec.constraints, doubt.doubt, *others, profile, probing, bookmarks)
     plan = Plan(spec.order, spec.rungs, spec.seed, *asked, rules=spec.rules)
+    plan.clock.require_device(plan.wanted)
     return NetworkEvaluator(teacher.eval(), data, Repair(data, chosen, recipe, device), plan, known)
 
 

@@ -94,7 +94,9 @@ def _check_arguments(
 def _file_module(source: str, base: Path | None, error: type[AutomcError]) -> ModuleType:
     path = resolve_path(source, base).resolve()
     if not path.is_file():
-        raise error(f"{source}: no such file (looked in {(base or Path()).resolve()} and {Path().resolve()})")
+        folders = dict.fromkeys(str(folder.resolve()) for folder in (base or Path(), Path()))
+        looked = "" if Path(source).is_absolute() else f" (looked in {' and '.join(folders)})"
+        raise error(f"{source}: no such file{looked}")
     name = f"automc_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

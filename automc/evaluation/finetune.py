@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from automc.core.ports import Monitor
 from automc.errors import NotFinite, SpecError
 from automc.evaluation.batches import Batch, Batches
+from automc.evaluation.bookmarks import Bookmark
 from automc.evaluation.descent import Descent
 from automc.evaluation.device import Device, mapped
 from automc.evaluation.lesson import Learning, Lesson, learning
+from automc.evaluation.progress import Progress, key_of
 from automc.evaluation.recall import recalled
 from automc.evaluation.recipe import Recipe
 from automc.evaluation.splits import Data
+from automc.evaluation.state import State
 from automc.evaluation.tasks.base import Smooths, Task, labelled
 from automc.evaluation.tasks.teaching import TeacherTerm, teacher_loss
 from automc.operators import live
@@ -59,9 +62,17 @@ class Repair:
             object.__setattr__(self, "recipe", replace(self.recipe, augment="none"))
         if self.recipe.label_smoothing and not hasattr(self.task, "smoothed"):
             kind = type(self.task).__name__
-            raise SpecError(f"evaluator network: label_smoothing needs classes, which {kind} has not; leave it out")
+            raise SpecError(f"evaluator.settings.label_smoothing: needs classes, which {kind} has not; leave it out")
 
-    def __call__(self, model: nn.Module, lesson: Lesson, steps: int, seed: int, monitor: Monitor) -> bool:
+    def __call__(
+        self,
+        model: nn.Module,
+        lesson: Lesson,
+        steps: int,
+        seed: int,
+        monitor: Monitor,
+        bookmark: Bookmark | None = None,
+    ) -> bool:
         """Train ``model`` in place on the train split; it is left in eval mode, on the CPU.
 
         The same arguments give the same weights, whoever runs it on a CPU.
@@ -70,6 +81,8 @@ class Repair:
             lesson: the teacher and the terms of the loss. seed: of the batches, the augmentation and dropout.
             monitor: told (step, loss on the first search inputs) during the repair, not at its end. What it is told of
                 is the network that an end at this step would leave.
+            bookmark: where an earlier attempt was and this one goes on, and the place to say how far this one is. What
+                the monitor was told of by then it is told again.
 
         Returns:
             False when the monitor asked for the end.
@@ -87,7 +100,9 @@ class Repair:
             known = recalled(lesson, batches, self.device, carry)
             with self.device.seeded(), learning(lesson, model, self.device, known) as course:
                 torch.manual_seed(seed)
-                return _Run(self, model.train(), course, carry).through(batches, seed, monitor)
+                key = key_of(model, lesson, batches, self.task, self.device, seed) if bookmark else ""
+                found = bookmark.opened(key) if bookmark else None
+                return _Run(self, model.train(), course, carry, bookmark).through(batches, seed, monitor, found)
         finally:
             model.eval().cpu()
 
@@ -120,28 +135,38 @@ class _Run:
     model: nn.Module
     course: Learning
     carry: Callable[[Tensor], Tensor]
+    bookmark: Bookmark | None
 
-    def through(self, batches: Batches, seed: int, monitor: Monitor) -> bool:
-        """All steps, or as many as the monitor wants; see ``Repair.__call__``."""
-        recipe, steps = self.repair.recipe, batches.steps
+    def through(self, batches: Batches, seed: int, monitor: Monitor, found: State | None) -> bool:
+        """All steps, those after ``found``, or as many as the monitor wants; see ``Repair.__call__``."""
+        recipe, steps, place = self.repair.recipe, batches.steps, self.repair.device.place
         descent = Descent(self.model, self.course.adapters, recipe, self.repair.device)
+        progress = Progress(self.model, self.course, descent, batches.shuffled(seed), place, steps)
+        if found is not None:
+            self._loss(next(progress.walk))  # it makes the adapters; all else that it changes is put back
+            progress.restore(found)
         every = max(math.ceil(steps / (recipe.reports + 1)), 1)
-        for step, batch in zip(range(steps), batches.shuffled(seed), strict=False):
-            live.advance(self.model, step / steps)
-            loss = self._loss(batch)
-            if not math.isfinite(loss.item()):
-                raise NotFinite(f"repair: the loss became {loss.item()} at step {step + 1} of {steps}")
-            descent.step(loss, recipe.rate(step, steps))
-            self.course.follow()
-            done = step + 1
-            if done % every == 0 and done < steps:
+        wanted = all(monitor(*report) for report in progress.reports)
+        while wanted and progress.step < steps:
+            self._step(progress)
+            if progress.step % every == 0 and progress.step < steps:
                 with descent.shown():
-                    watched = self._watched()
-                if not monitor(done, watched):
-                    descent.end()
-                    return False
+                    progress.reports.append((progress.step, self._watched()))
+                wanted = monitor(*progress.reports[-1])
+            if self.bookmark is not None and self.bookmark.due and wanted and progress.step < steps:
+                self.bookmark.write(progress.state())
         descent.end()
-        return True
+        return wanted
+
+    def _step(self, progress: Progress) -> None:
+        step, steps = progress.step, progress.steps
+        live.advance(self.model, step / steps)
+        loss = self._loss(next(progress.walk))
+        if not math.isfinite(loss.item()):
+            raise NotFinite(f"repair: the loss became {loss.item()} at step {step + 1} of {steps}")
+        progress.descent.step(loss, self.repair.recipe.rate(step, steps))
+        self.course.follow()
+        progress.step += 1
 
     def _loss(self, batch: Batch) -> Tensor:
         targets = mapped(batch.targets, lambda tensor: tensor.to(self.repair.device.place))

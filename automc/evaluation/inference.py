@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from automc.export.bake import TOLERANCE, Baked, fold
+from automc.export.baking.bake import TOLERANCE, Baked, fold
 from automc.operators.outputs import tensors_of
 
 

@@ -19,14 +19,14 @@ from automc.core.pareto import undominated
 from automc.core.policy import Site, Value
 from automc.core.space import Choice, Domain, SearchSpace
 from automc.errors import EvaluationError
-from automc.evaluation.synthetic import HEADER_BYTES, TOP1, SyntheticEvaluator, harm_of, layer_costs
+from automc.evaluation.synthetic import TOP1, SyntheticEvaluator, harm_of, layer_costs
 
 Pairs = NDArray[np.float64]
 """Shape (n, 2)."""
 
 COSTS = ("params", "macs", "bops", "size_bytes")
 
-Bits = tuple[float, float, float]
+Bits = tuple[int, int, float]
 """Bits of weights, of activations, and the damage they do."""
 
 
@@ -50,7 +50,7 @@ def known_front(evaluator: SyntheticEvaluator, space: SearchSpace, metric: str, 
         raise EvaluationError(f"known front: the metric must be one of {', '.join(COSTS)} or a ratio, not {metric!r}")
     column, layers = COSTS.index(name), evaluator.table.layers
     options = _Options(evaluator, space)
-    states = {layers[0].in_channels: np.array([[HEADER_BYTES if name == "size_bytes" else 0.0, 0.0]])}
+    states = {layers[0].in_channels: np.zeros((1, 2))}
     for layer in layers:
         bits = options.bits(layer)
         found: dict[int, list[Pairs]] = {}
@@ -90,12 +90,12 @@ class _Options:
             for w, a in product(*(self._values(layer, setting) for setting in settings))
         ]
 
-    def _values(self, layer: Layer, setting: str) -> list[float]:
+    def _values(self, layer: Layer, setting: str) -> list[int]:
         site = Site("quantize", layer.name, setting)
         domain = self._domains.get(site, Choice((32,)))
         if math.isinf(domain.size):
             raise EvaluationError(f"known front: {site} must have a choice or steps, not {domain}")
-        return [float(value) for value in domain.values(1)]
+        return [int(value) for value in domain.values(1)]
 
 
 def _ratios(domain: Domain, channels: int) -> Sequence[Value]:

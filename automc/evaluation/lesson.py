@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from automc.evaluation.device import Device, widened
+from automc.evaluation.state import State, put_back, taken
 from automc.operators.base import Answer, LossTerm
 from automc.operators.distillation.features import watched
 
@@ -123,8 +124,22 @@ class Learning:
 
     def follow(self) -> None:
         """Called after each step: ``average = DECAY * average + (1 - DECAY) * student``; buffers are the student's."""
-        if self._lesson.teacher is None and self._lesson.terms:
+        if self._following:
             follow(self._teacher, self._student)
+
+    def state(self) -> State:
+        """The adapters, and the teacher where it follows the student."""
+        return {"adapters": taken(self.adapters), "teacher": taken(self._teacher) if self._following else None}
+
+    def restore(self, state: State) -> None:
+        """Be as when ``state`` was taken, in the same lesson; there was a loss, which made the adapters."""
+        put_back(self.adapters, state["adapters"])
+        if self._following:
+            put_back(self._teacher, state["teacher"])
+
+    @property
+    def _following(self) -> bool:
+        return self._lesson.teacher is None and bool(self._lesson.terms)
 
 
 @torch.no_grad()

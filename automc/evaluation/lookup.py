@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
 from automc.core.layers import LayerTable
+from automc.core.machine import processor
 from automc.core.policy import Policy, Site, Value
 from automc.measure.forms import Form, forms
-from automc.measure.prediction import Correction, sums, unknown
+from automc.measure.prediction import ARITHMETICS, Correction, sums, unknown
 from automc.measure.table import LatencyTable, grid
 from automc.measure.walk import Walk, walk
 from automc.operators.base import Compression, compress
@@ -63,7 +62,7 @@ class Lookup:
         Raises:
             KeyError: a layer is not in the table; ``learn`` first.
         """
-        return self.correction(*sums(self.table, _layers(walked)))
+        return self.correction(sums(self.table, _layers(walked)))
 
     def metrics(self, walked: Walk) -> dict[str, float]:
         """``latency_predicted_ms`` and its ratio to the original's."""
@@ -102,21 +101,26 @@ def lookup(
         networks = [compressed(original, found, example, policy) for policy in calibration(found.table, order)]
         pairs = [sums(table, _layers(walk(network, example))) for network in networks]
         times = tools.networks(rows, [tools.export(network) for network in networks], batch)
-        for i, (ms, (plain, rounded)) in enumerate(zip(times, pairs, strict=True)):
-            rows |= {f"{family} {i}>0": ms, f"{family} {i}>1": plain, f"{family} {i}>2": rounded}
-    count = sum(key.startswith(f"{family} ") for key in rows) // 3
-    table_of = [[rows[f"{family} {i}>{k}"] for k in range(3)] for i in range(count)]
-    correction = Correction.fit([(plain, rounded) for _, plain, rounded in table_of], [row[0] for row in table_of])
+        for i, found_of in enumerate(zip(times, pairs, strict=True)):
+            rows |= {f"{family} {i}>{k}": ms for k, ms in enumerate((found_of[0], *found_of[1]))}
+    width = 1 + len(ARITHMETICS)
+    count = sum(key.startswith(f"{family} ") for key in rows) // width
+    table_of = [[rows[f"{family} {i}>{k}"] for k in range(width)] for i in range(count)]
+    correction = Correction.fit([tuple(row[1:]) for row in table_of], [row[0] for row in table_of])
     return Lookup(LatencyTable(rows, batch), correction, walked, tools)
 
 
 def wanted(walked: Walk, table: LayerTable, order: Sequence[str]) -> Iterator[Form]:
-    """The layers to measure: every layer on the grid of the widths it can have, with its input rounded and not."""
+    """The layers to measure: every layer on the grid of the widths it can have, in floats and in integers.
+
+    One whose input alone is rounded is measured when it is met.
+    """
     prunable = {name for group in table.groups for name in group.producers} if "prune" in order else set()
     fed = {name for group in table.groups for name in group.consumers} if "prune" in order else set()
     for name, form, _ in forms(walked):
-        for rounded in (False, True) if "quantize" in order else (False,):
-            yield from grid(replace(form, rounded=rounded), name in fed, name in prunable)
+        whole = "quantize" in order and form.kind != "transposed"
+        for arithmetic in ("float", "int8") if whole else ("float",):
+            yield from grid(replace(form, arithmetic=arithmetic), name in fed, name in prunable)
 
 
 def calibration(table: LayerTable, order: Sequence[str]) -> list[Policy]:
@@ -139,17 +143,15 @@ def compressed(original: nn.Module, found: Trace, example: Tensor, policy: Polic
 
 def device_name() -> str:
     """What latencies measured on this machine are kept under: processor and runtime."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = models[0] if models else platform.processor() or platform.machine()
-    return f"{processor}, ONNX Runtime {metadata.version('onnxruntime')}, 1 thread"
+    return f"{processor()}, ONNX Runtime {metadata.version('onnxruntime')}, 1 thread"
 
 
 def _policy(table: LayerTable, ratio: Callable[[], float], bits: Callable[[], int]) -> Policy:
     values: dict[Site, Value] = {Site("prune", group.name, "prune_ratio"): ratio() for group in table.groups}
     kinds = ("conv", "depthwise", "linear")
-    values |= {Site("quantize", layer.name, "activation_bits"): bits() for layer in table.layers if layer.kind in kinds}
+    for layer in (layer for layer in table.layers if layer.kind in kinds):
+        both = bits()
+        values |= {Site("quantize", layer.name, f"{what}_bits"): both for what in ("weight", "activation")}
     return Policy(values)
 
 
@@ -160,5 +162,5 @@ def _layers(walked: Walk) -> list[tuple[Form, int]]:
 def _family(walked: Walk, order: Sequence[str], batch: int) -> str:
     """The name of this kind of network in the table."""
     layers = [(form.family(batch), form.inputs, form.outputs, calls) for form, calls in _layers(walked)]
-    said = json.dumps([layers, sorted({"prune", "quantize"}.intersection(order)), RATIOS, MIXED])
+    said = json.dumps([layers, sorted({"prune", "quantize"}.intersection(order)), RATIOS, MIXED, ARITHMETICS])
     return f"network:{hashlib.sha256(said.encode()).hexdigest()[:16]} n{batch}"

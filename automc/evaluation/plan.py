@@ -9,6 +9,7 @@ from automc.core.hopeless import Contest, Rival
 from automc.core.metrics import Constraint, Objective
 from automc.core.rules import Rule
 from automc.core.study import Rung
+from automc.evaluation.bookmarks import BookmarkSettings
 from automc.evaluation.prefix import Caching
 from automc.evaluation.probing import ProbeSettings
 from automc.evaluation.restoring import Restoring
@@ -32,6 +33,7 @@ class Plan:
     restoring: Restoring = field(default_factory=Restoring)
     profile: Profile = field(default_factory=lambda: load_profile(Energy().device_profile))
     probing: ProbeSettings = field(default_factory=ProbeSettings)
+    bookmarks: BookmarkSettings = field(default_factory=BookmarkSettings)
 
     @property
     def wanted(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from automc.errors import SpecError
+from automc.core.required import require
 from automc.evaluation.kept import Kept, copied
 from automc.evaluation.sameness import equal_or_none, replaced, same
 from automc.operators.outputs import tensors_of
@@ -37,8 +37,7 @@ class Caching:
     cache_mb: int = 512
 
     def __post_init__(self) -> None:
-        if self.cache_mb < 0:
-            raise SpecError(f"evaluator network: cache_mb must be at least 0, not {self.cache_mb}")
+        require(self, {"cache_mb": (self.cache_mb >= 0, "at least 0")})
 
 
 @dataclass(frozen=True)

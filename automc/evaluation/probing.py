@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from automc.core.policy import Policy
+from automc.core.required import require
 from automc.core.sensitivity import MEASURES
 from automc.errors import NotFinite, SpecError
 from automc.evaluation.building import Builder
@@ -50,8 +51,7 @@ class ProbeSettings:
     probe_inputs: int = 128
 
     def __post_init__(self) -> None:
-        if self.probe_inputs < _FEW:
-            raise SpecError(f"evaluator network: probe_inputs must be at least 2, not {self.probe_inputs}")
+        require(self, {"probe_inputs": (self.probe_inputs >= _FEW, f"at least {_FEW}")})
 
 
 class Answered(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from automc.errors import SpecError
+from automc.core.required import require
 from automc.evaluation.augment import AUGMENTS
 
 OPTIMIZERS: Mapping[str, float] = {"sgd": 0.02, "adamw": 0.003}
@@ -58,9 +58,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         rules = {
-            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "learning_rate": (0 <= self.learning_rate < math.inf, "above 0, or 0 for the optimizer's own"),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "batch_size": (self.batch_size >= 2, "at least 2 (batch norm needs two)"),
@@ -68,12 +66,9 @@ class Recipe:
             "clip": (self.clip > 0, "above 0"),
             "ema": (0 <= self.ema < 1, "in [0, 1)"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
-            "augment": (self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}"),
             "reports": (self.reports >= 1, "at least 1"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise SpecError(f"evaluator network: {name} must be {rule}, not {getattr(self, name)!r}")
+        require(self, rules, {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augment": AUGMENTS})
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0..steps-1: a linear rise to the highest, then the schedule."""

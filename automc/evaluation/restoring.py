@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from automc.core.policy import Policy
-from automc.errors import SpecError
+from automc.core.required import require
 from automc.operators.base import Compression, compress
 from automc.operators.correct import correct, original_spreads
 from automc.operators.moments import original_moments, refittable
@@ -42,16 +42,8 @@ class Restoring:
     activation_ranges: str = "original"
 
     def __post_init__(self) -> None:
-        if self.reconstruct not in METHODS:
-            methods = ", ".join(METHODS)
-            raise SpecError(f"evaluator network: reconstruct must be one of {methods}, not {self.reconstruct!r}")
-        if self.activation_ranges not in RANGES:
-            raise SpecError(
-                f"evaluator network: activation_ranges must be one of {', '.join(RANGES)}, not"
-                f" {self.activation_ranges!r}"
-            )
-        if not 0 < self.ridge <= 1:
-            raise SpecError(f"evaluator network: ridge must be in (0, 1], not {self.ridge!r}")
+        rules = {"ridge": (0 < self.ridge <= 1, "in (0, 1]")}
+        require(self, rules, {"reconstruct": METHODS, "activation_ranges": RANGES})
 
     @property
     def ranges(self) -> str:

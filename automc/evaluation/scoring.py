@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,13 @@ def _joined(judged: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
 
 
 def _sample(score: Estimate, each: Tensor | None, seen: int, total: int) -> Sample:
-    """A metric that is the mean of truths, one an input, is a share, and its test exact."""
+    """A metric that is the mean of truths, one an input, is a share, and its test exact.
+
+    Other means are tested by the spread of these inputs, which is 0 where they are all alike; the error of the estimate
+    need not be.
+    """
     if each is None or each.shape != (seen,) or not math.isclose(score.value, each.double().mean(), abs_tol=1e-9):
         return Sample(score, seen, total, mean=False)
-    return Sample(score, seen, total, hits=int(each.sum()) if each.dtype == torch.bool else None)
+    if each.dtype == torch.bool:
+        return Sample(score, seen, total, hits=int(each.sum()))
+    return Sample(replace(score, error=float(each.double().std(correction=0)) / math.sqrt(seen)), seen, total)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from automc.core.required import EVALUATOR, show
 from automc.core.rules import nearest
 from automc.errors import SpecError
 
@@ -17,20 +18,34 @@ def sorted_out(settings: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
         kinds: frozen dataclasses whose fields all have defaults and different names; they check their own ranges.
 
     Raises:
-        SpecError: an unknown setting (with the nearest spelling), a wrong type, or a value out of range.
+        SpecError: one line a mistake: an unknown setting (with the nearest spelling), a wrong type, or a value out of
+            range.
     """
-    known = {field.name: type(field.default) for kind in kinds for field in fields(kind)}
+    known = {field.name: field.default for kind in kinds for field in fields(kind)}
+    lines, right, made = [], {}, []
     for key, value in settings.items():
         if key not in known:
-            raise SpecError(
-                f"evaluator.settings.{key}: network has no such setting "
-                f"(it has: {', '.join(known)}){nearest(key, known)}"
-            )
-        right = (int, float) if known[key] is float else known[key]
-        if (isinstance(value, bool) and known[key] is not bool) or not isinstance(value, right):
-            raise SpecError(f"evaluator.settings.{key}: must be {known[key].__name__}, not {value!r}")
-    own = [{field.name for field in fields(kind)} for kind in kinds]
-    return [
-        kind(**{key: value for key, value in settings.items() if key in names})
-        for kind, names in zip(kinds, own, strict=True)
-    ]
+            problem = f"network has no such setting (it has: {', '.join(known)}){nearest(key, known)}"
+        elif not (problem := _wrong(value, type(known[key]))):
+            right[key] = value
+        if problem:
+            lines.append(f"{EVALUATOR}.{key}: {problem}")
+    for kind in kinds:
+        names = {field.name for field in fields(kind)}
+        try:
+            made.append(kind(**{key: value for key, value in right.items() if key in names}))
+        except SpecError as error:
+            lines += str(error).splitlines()
+    if lines:
+        raise SpecError("\n".join(lines))
+    return made
+
+
+def _wrong(value: object, wanted: type) -> str:
+    """Why a value is not of the type, "" where it is; a whole number is a number too."""
+    fits = isinstance(value, (int, float) if wanted is float else wanted)
+    return "" if fits and isinstance(value, bool) == (wanted is bool) else f"must be {TYPES[wanted]}, not {show(value)}"
+
+
+TYPES: Mapping[type, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+"""What the types of settings are called in messages."""

@@ -170,7 +170,9 @@ class Data:
 
     def _check(self, name: str, split: Split) -> None:
         where, inputs, targets = f"data {self.name}, {name} split", split.inputs, split.targets
-        if not len(targets) or len(inputs) != len(targets):
+        if not len(inputs):
+            raise DataError(f"{where}: is empty")
+        if len(inputs) != len(targets):
             raise DataError(f"{where}: needs one label for each input, not {len(targets)} for {len(inputs)}")
         if inputs.dtype not in (torch.uint8, torch.int64, torch.float32):
             raise DataError(f"{where}: needs uint8, int64 or float32 inputs, not {inputs.dtype}")

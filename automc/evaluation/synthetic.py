@@ -27,17 +27,20 @@ from typing import Any, cast
 
 import numpy as np
 
+from automc.core.analytic import Kept, bytes_of
 from automc.core.hopeless import Contest, Rival, Sample
+from automc.core.judges.estimates import proportion_error
 from automc.core.layers import Group, Layer, LayerTable, kept_channels
 from automc.core.metrics import METRICS, Constraint, Estimate, Measurement, Objective
 from automc.core.policy import Policy, Value
 from automc.core.ports import Monitor
+from automc.core.required import require
 from automc.core.rules import nearest
 from automc.core.study import Rung, StudySpec
 from automc.errors import CompressionError, EvaluationError, NotFinite, SpecError
 
 TOP1, REPAIRED, BEST_TEMPERATURE, BEST_ALPHA = 0.95, 0.3, 4.0, 0.7
-SIDE, CLASSES, HEADER_BYTES, REPORTS = 16, 10, 512, 5
+SIDE, CLASSES, REPORTS = 16, 10, 5
 FAILURES = ("error", "nan", "oom", "lost")
 
 
@@ -172,13 +175,11 @@ class SyntheticEvaluator:
         rows, inputs = [], 3
         for layer in self.table.layers:
             outputs = kept_channels(layer.out_channels, float(prune.get(layer.name, {}).get("prune_ratio", 0.0)))
-            weight, activation = (
-                float(bits.get(layer.name, {}).get(k, 32)) for k in ("weight_bits", "activation_bits")
-            )
+            weight, activation = (int(bits.get(layer.name, {}).get(k, 32)) for k in ("weight_bits", "activation_bits"))
             rows.append(layer_costs(layer, inputs, outputs, weight, activation))
             inputs = outputs
         params, macs, bops, stored = map(sum, zip(*rows, strict=True))
-        return {"params": params, "macs": macs, "bops": bops, "size_bytes": stored + HEADER_BYTES}
+        return {"params": params, "macs": macs, "bops": bops, "size_bytes": stored}
 
     def _realized(self, policy: Policy) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
@@ -210,7 +211,7 @@ class SyntheticEvaluator:
 
 def _share(right: int, seen: int) -> Estimate:
     share = right / seen
-    return Estimate(share, math.sqrt(share * (1 - share) / seen), seen)
+    return Estimate(share, proportion_error(share, seen), seen)
 
 
 def _fail(reason: str) -> None:
@@ -231,12 +232,12 @@ def harm_of(setting: str, value: float) -> float:
 
 
 def layer_costs(
-    layer: Layer, inputs: int, outputs: int, weight: float, activation: float
+    layer: Layer, inputs: int, outputs: int, weight: int, activation: int
 ) -> tuple[float, float, float, float]:
-    """params, macs, bops and bytes of a layer with so many channels and bits."""
+    """params, macs, bops and bytes of a layer with so many channels and bits; all as proposers predict them."""
     weights = inputs * outputs * math.prod(layer.kernel)
     macs = weights * math.prod(layer.out_shape[1:])
-    return weights + outputs, macs, macs * weight * activation, math.ceil(weights * weight / 8) + 4 * outputs
+    return weights + outputs, macs, macs * weight * activation, bytes_of(weights, outputs, Kept(weight_bits=weight))
 
 
 def _table(count: int) -> LayerTable:
@@ -265,7 +266,7 @@ def prepare_synthetic(spec: StudySpec) -> SyntheticEvaluator:
     """The evaluator of a study whose ``evaluator`` is ``synthetic``; its model and data are not looked at.
 
     Raises:
-        SpecError: an unknown setting (with the nearest spelling) or a value out of range.
+        SpecError: an unknown setting (with the nearest spelling) or values out of range, one line each.
     """
     settings = spec.evaluator.settings
     known = [field.name for field in fields(SyntheticSettings)]
@@ -276,19 +277,20 @@ def prepare_synthetic(spec: StudySpec) -> SyntheticEvaluator:
                 f"(it has: {', '.join(known)}){nearest(key, known)}"
             )
     made = SyntheticSettings(**settings)
-    _require(isinstance(made.layers, int) and made.layers >= 2, "layers", "a whole number of at least 2", made.layers)
-    _require(isinstance(made.seed, int), "seed", "a whole number", made.seed)
-    _require(isinstance(made.inputs, int) and made.inputs >= 0, "inputs", "a whole number of at least 0", made.inputs)
-    _require(_number(made.doubt) and 0 <= made.doubt <= 0.5, "doubt", "a probability in [0, 0.5]", made.doubt)
-    for key in ("noise", "sleep_s"):
-        value = getattr(made, key)
-        _require(_number(value) and value >= 0, key, "a number of at least 0", value)
-    _require(_number(made.hang) and 0 <= made.hang <= 1, "hang", "a share in [0, 1]", made.hang)
     fail = cast(object, made.fail)
-    right = fail is None or (isinstance(fail, Mapping) and all(k in FAILURES and _number(v) for k, v in fail.items()))
-    rule = f"shares by reason ({', '.join(FAILURES)}), each at least 0, at most 1 together"
-    right = right and all(share >= 0 for share in (made.fail or {}).values()) and sum((made.fail or {}).values()) <= 1
-    _require(right, "fail", rule, made.fail)
+    shares = list(fail.values()) if isinstance(fail, Mapping) and all(k in FAILURES for k in fail) else [math.nan]
+    fits = fail is None or (all(_number(each) and each >= 0 for each in shares) and sum(shares) <= 1)
+    rules = {
+        "layers": (_whole(made.layers, 2), "a whole number of at least 2"),
+        "seed": (_whole(made.seed, 0), "a whole number of at least 0"),
+        "inputs": (_whole(made.inputs, 0), "a whole number of at least 0"),
+        "doubt": (_number(made.doubt) and 0 <= made.doubt <= 0.5, "a probability in [0, 0.5]"),
+        "noise": (_number(made.noise) and made.noise >= 0, "a number of at least 0"),
+        "sleep_s": (_number(made.sleep_s) and made.sleep_s >= 0, "a number of at least 0"),
+        "hang": (_number(made.hang) and 0 <= made.hang <= 1, "a share in [0, 1]"),
+        "fail": (fits, f"shares by reason ({', '.join(FAILURES)}), each at least 0, at most 1 together"),
+    }
+    require(made, rules)
     return SyntheticEvaluator(made, spec.rungs, spec.seed, (spec.objectives, spec.constraints))
 
 
@@ -296,6 +298,5 @@ def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _require(holds: bool, key: str, rule: str, value: object) -> None:
-    if not holds:
-        raise SpecError(f"evaluator synthetic: {key} must be {rule}, not {value!r}")
+def _whole(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from automc.core.interleave import Timing, timings
-from automc.errors import SpecError
+from automc.core.required import EVALUATOR, require
+from automc.errors import SpecError, WorkerError
 from automc.evaluation.lookup import Lookup, Tools, device_name, lookup
 from automc.evaluation.threads import one_thread
 from automc.measure.forms import Form
@@ -48,14 +49,25 @@ class LatencySettings:
         """What its latencies are kept under."""
         return self.latency_device or device_name()
 
+    def require_device(self, wanted: frozenset[str]) -> None:
+        """Raises SpecError where nobody is the device, or where it cannot measure a metric that is wanted."""
+        if self.latency_device:
+            from automc.workers.devices import find_device
+
+            if "latency_torch_ms" in wanted:
+                raise SpecError(f"{EVALUATOR}.latency_device: latency_torch_ms is measured on this machine only")
+
+            try:
+                find_device(self.latency_device)
+            except WorkerError as error:
+                raise SpecError(f"{EVALUATOR}.latency_device: {error}") from error
+
     def __post_init__(self) -> None:
-        for name in ("latency_batch", "latency_rounds"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"evaluator.settings.{name}: must be at least 1, not {getattr(self, name)}")
+        require(self, {name: (getattr(self, name) >= 1, "at least 1") for name in ("latency_batch", "latency_rounds")})
 
 
 Known = Callable[[str], Mapping[str, float]]
-"""Latencies of single layers that are known of a device, as core.ports.LatencyStore.latencies."""
+"""Latencies of single layers that are known of a device, as core.store.LatencyStore.latencies."""
 
 
 class Stopwatch:
@@ -83,8 +95,6 @@ class Stopwatch:
         self._original, self._example, self._settings, self.lookup = original, example, settings, lookup
         self._wanted = wanted
         self.baseline: dict[str, float] = {}
-        if settings.latency_device and "latency_torch_ms" in wanted:
-            raise SpecError("evaluator.settings.latency_device: latency_torch_ms is measured on this machine only")
         self._file = b""
         if self._asked:
             with self.computing():
@@ -149,7 +159,7 @@ class Stopwatch:
 
     def _torch_call(self, model: nn.Module) -> Callable[[], object]:
         """One run in torch, batch norms folded as in the export."""
-        from automc.export.bake import bake
+        from automc.export.baking.bake import bake
 
         baked = bake(model, self._example)
         inputs = self._example[:1].expand(self._settings.latency_batch, *self._example.shape[1:]).clone()
@@ -240,7 +250,7 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
     Raises:
         ModelError: it cannot be exported.
     """
-    from automc.export.onnx_file import write_onnx
+    from automc.export.onnx.writing import write_onnx
 
     with tempfile.TemporaryDirectory(prefix="automc-") as folder:
         path = Path(folder) / "model.onnx"

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from automc.core.required import EVALUATOR, require, show
 from automc.core.rules import nearest
 from automc.errors import SpecError, one_line
 from automc.measure.cost import UNTOUCHED, at_bits
@@ -16,12 +17,17 @@ from automc.measure.walk import Walk
 
 PROFILES = Path(__file__).parent / "devices"
 
+_SETTING = f"{EVALUATOR}.device_profile"
+
 
 @dataclass(frozen=True)
 class Energy:
     """The setting ``device_profile``: a bundled profile's name, or a path of a .yaml file."""
 
     device_profile: str = "horowitz_45nm"
+
+    def __post_init__(self) -> None:
+        load_profile(self.device_profile)
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,12 @@ class Profile:
     on_chip_bytes: float
 
     def __post_init__(self) -> None:
+        rules = {}
         for field in fields(self):
             value = getattr(self, field.name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or value < 0:
-                raise SpecError(f"device profile: {field.name} must be a finite number, at least 0, not {value!r}")
+            rules[field.name] = (number and math.isfinite(value) and value >= 0, "a finite number of at least 0")
+        require(self, rules, path="")
 
     def mac(self, weight_bits: int, activation_bits: int) -> float:
         """Picojoules of a multiply-accumulate.
@@ -94,19 +101,20 @@ def load_profile(name: str) -> Profile:
     own = name.endswith((".yaml", ".yml"))
     if name not in bundled and not own:
         raise SpecError(
-            f"evaluator.settings.device_profile: no profile {name!r}{nearest(name, bundled)} "
+            f"{_SETTING}: no profile {name!r}{nearest(name, bundled)} "
             f"(bundled: {', '.join(bundled)}; or a .yaml file of your own)"
         )
     path = Path(name) if own else bundled[name]
     data = _read(path)
     known = [field.name for field in fields(Profile)]
     if not isinstance(data, dict) or set(data) != set(known):
-        given = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
-        raise SpecError(f"device profile {path}: must have exactly the keys {', '.join(known)}, not {given}")
+        given = ", ".join(map(str, data)) if isinstance(data, dict) else show(data)
+        raise SpecError(f"{_SETTING}: {path}: must have exactly the keys {', '.join(known)}, not {given}")
     try:
         return Profile(**data)
     except SpecError as error:
-        raise SpecError(f"device profile {path}{str(error).removeprefix('device profile')}") from None
+        lines = str(error).splitlines()
+        raise SpecError("\n".join(f"{_SETTING}: {path}: {line}" for line in lines)) from None
 
 
 def _read(path: Path) -> object:
@@ -117,4 +125,4 @@ def _read(path: Path) -> object:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
-        raise SpecError(f"device profile {path}: cannot be read: {reason}") from error
+        raise SpecError(f"{_SETTING}: {path}: cannot be read: {reason}") from error

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from automc.core.integers import integers
 from automc.measure.walk import Walk
 
 OPSET = 18
@@ -19,14 +20,14 @@ OPSET = 18
 
 @dataclass(frozen=True, order=True)
 class Form:
-    """What decides how long a convolution or linear layer takes in a float graph.
+    """What decides how long a convolution or linear layer takes in the file that export writes.
 
     Attributes:
         kind: ``conv``, ``transposed`` or ``linear``. inputs, outputs: channels or features.
         groups: 0 for depthwise (one group a channel). places: spatial input shape; leading axes of a linear's input.
         kernel, stride, padding, dilation: one number a spatial axis (padding: of both ends).
-        rounded: its input goes through the rounding operations that export writes for any number of activation bits:
-            one float graph, whatever the bits, until exports compute with integers.
+        arithmetic: ``float``; ``dequantized``: its input is rounded, whatever the bits, and then multiplied as floats;
+            ``int8``: rounded inputs and integer weights, from codes to codes, or of a linear layer to floats.
     """
 
     kind: str
@@ -38,38 +39,49 @@ class Form:
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
-    rounded: bool = False
+    arithmetic: str = "float"
 
     def at(self, inputs: int, outputs: int) -> Form:
         """The same layer with other widths; the two must be equal where it is depthwise."""
         return replace(self, inputs=inputs, outputs=outputs)
 
     def family(self, batch: int) -> str:
-        """Its name in the table but for the widths, with the inputs of a run: ``conv g1 8x8 3x3 ... float n1``."""
+        """Its name in the table but for the widths, with the inputs of a run: ``conv g1 8x8 3x3 ... int8 n1``."""
         parts = (self.places, self.kernel, self.stride, self.padding, self.dilation)
         shown = " ".join("x".join(map(str, part)) or "-" for part in parts)
-        return f"{self.kind} g{self.groups} {shown} {'rounded' if self.rounded else 'float'} n{batch}"
+        return f"{self.kind} g{self.groups} {shown} {self.arithmetic} n{batch}"
 
 
 def forms(walked: Walk) -> Iterator[tuple[str, Form, int]]:
     """The network's convolutions and linear layers in order of execution: name, form, calls of one forward."""
     for name, work in walked.work.items():
         module = walked.model.get_submodule(name)
-        rounded = getattr(module, "input_quantizer", None) is not None
         if isinstance(module, nn.Linear):
-            yield name, _linear(module, work.shape, rounded), work.calls
+            yield name, _linear(module, work.shape), work.calls
         elif isinstance(module, _ConvNd):
-            yield name, _convolution(module, work.shape, rounded), work.calls
+            yield name, _convolution(module, work.shape), work.calls
+
+
+def _arithmetic(module: Any) -> str:
+    """How the exported file computes such a layer; a transposed convolution has no integer kernel there."""
+    if getattr(module, "input_quantizer", None) is None:
+        return "float"
+    stored = module.stored() if hasattr(module, "stored") and not getattr(module, "frozen", True) else {}
+    whole = "weight" in stored and integers(stored["weight"]) is not None
+    return "int8" if whole and not isinstance(module, _ConvTransposeNd) else "dequantized"
 
 
 def onnx_file(form: Form) -> bytes:
     """A network of this one layer, with a free batch axis and random weights under a fixed seed.
 
-    The rounding of the input is written as export writes an InputQuantizer.
+    In integers its input is uint8, and so is what a convolution makes: rounding is its neighbours' work.
     """
-    rng, parts = np.random.default_rng(0), _Parts([], [])
+    rng, parts, whole = np.random.default_rng(0), _Parts([], {}), form.arithmetic == "int8"
     groups = form.groups or form.inputs
-    last = _rounding(parts) if form.rounded else "input"
+    last = "input"
+    if form.arithmetic != "float":
+        codes = "input" if whole else parts.node("QuantizeLinear", ["input", *parts.grid("x", 0.02, 3)], "codes")
+        last = parts.node("DequantizeLinear", [codes, *parts.grid("x", 0.02, 3)], "rounded")
     if form.kind == "linear":
         shape: tuple[int, ...] = (form.outputs, form.inputs)
     elif form.kind == "transposed":
@@ -77,21 +89,26 @@ def onnx_file(form: Form) -> bytes:
     else:
         shape = (form.outputs, form.inputs // groups, *form.kernel)
     weight = rng.standard_normal(shape, np.float32) / prod(shape[1:]) ** 0.5
-    bias = parts.constant("bias", rng.standard_normal(form.outputs, np.float32))
+    bias, last_of = rng.standard_normal(form.outputs, np.float32), "output"
     if form.kind == "linear" and form.places:
-        parts.node("MatMul", [last, parts.constant("weight", weight.T.copy())], "product")
-        parts.node("Add", [bias, "product"], "output")
+        parts.node("MatMul", [last, parts.weight(weight.T.copy(), 1, whole)], "product")
+        parts.node("Add", [parts.constant("bias", bias), "product"], "output")
     elif form.kind == "linear":
-        parts.node("Gemm", [last, parts.constant("weight", weight), bias], "output", transB=1)
+        given = [last, parts.weight(weight, 0, whole), parts.bias(bias, whole)]
+        parts.node("Gemm", given, "output", transB=1)
     else:
+        last_of = "made" if whole else "output"
         kind = "ConvTranspose" if form.kind == "transposed" else "Conv"
         settings: dict[str, Any] = {"kernel_shape": form.kernel, "strides": form.stride, "dilations": form.dilation}
         settings |= {"pads": form.padding * 2, "group": groups}
-        parts.node(kind, [last, parts.constant("weight", weight), bias], "output", **settings)
+        parts.node(kind, [last, parts.weight(weight, 0, whole), parts.bias(bias, whole)], last_of, **settings)
+        if whole:
+            parts.node("QuantizeLinear", ["made", *parts.grid("y", 0.02, 3)], "output")
     ends = (form.places, (form.inputs,)) if form.kind == "linear" else ((form.inputs,), form.places)
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *ends[0], *ends[1]])
-    result = helper.make_tensor_value_info("output", TensorProto.FLOAT, None)
-    graph = helper.make_graph(parts.nodes, "layer", [given], [result], parts.constants)
+    kinds = [TensorProto.UINT8 if codes else TensorProto.FLOAT for codes in (whole, last_of == "made")]
+    slot = helper.make_tensor_value_info("input", kinds[0], ["batch", *ends[0], *ends[1]])
+    result = helper.make_tensor_value_info("output", kinds[1], None)
+    graph = helper.make_graph(parts.nodes, "layer", [slot], [result], list(parts.constants.values()))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     return bytes(model.SerializeToString())
 
@@ -106,34 +123,47 @@ class _Parts:
     """A graph in the making."""
 
     nodes: list[Any]
-    constants: list[Any]
+    constants: dict[str, Any]
 
     def node(self, kind: str, inputs: list[str], output: str, **settings: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], **settings))
         return output
 
     def constant(self, name: str, value: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
 
+    def grid(self, name: str, scale: float, zero: int) -> list[str]:
+        """The step and the zero point of uint8 codes."""
+        zero_name = self.constant(f"{name}.zero", np.uint8(zero))
+        return [self.constant(f"{name}.scale", np.float32(scale)), zero_name]
 
-def _rounding(parts: _Parts) -> str:
-    """``(clamp(round(x / scale) + zero, 0, 255) - zero) * scale``."""
-    scale, zero = parts.constant("scale", 0.02), parts.constant("zero", 3.0)
-    ends = [parts.constant("low", 0.0), parts.constant("high", 255.0)]
-    parts.node("Div", ["input", scale], "scaled")
-    parts.node("Round", ["scaled"], "whole")
-    parts.node("Add", ["whole", zero], "code")
-    parts.node("Clip", ["code", *ends], "clipped")
-    parts.node("Sub", ["clipped", zero], "steps")
-    return parts.node("Mul", ["steps", scale], "rounded")
+    def weight(self, weight: Any, axis: int, whole: bool) -> str:
+        """A weight, as int8 codes with a scale a row where it is whole; rows are along the axis."""
+        if not whole:
+            return self.constant("weight", weight)
+        codes = self.constant("weight.codes", np.clip(np.round(weight * 40), -127, 127).astype(np.int8))
+        ends = self._ends("weight", np.full(weight.shape[axis], 0.025, np.float32), np.int8)
+        return self.node("DequantizeLinear", [codes, *ends], "weight", axis=axis)
+
+    def bias(self, bias: Any, whole: bool) -> str:
+        """A bias, as int32 codes on the grid of the sums where it is whole."""
+        if not whole:
+            return self.constant("bias", bias)
+        codes = self.constant("bias.codes", np.round(bias * 100).astype(np.int32))
+        ends = self._ends("bias", np.full(len(bias), 0.02 * 0.025, np.float32), np.int32)
+        return self.node("DequantizeLinear", [codes, *ends], "bias", axis=0)
+
+    def _ends(self, name: str, scale: Any, kind: Any) -> list[str]:
+        zero = self.constant(f"{name}.zero", np.zeros(len(scale), kind))
+        return [self.constant(f"{name}.scale", scale), zero]
 
 
-def _linear(module: nn.Linear, shape: tuple[int, ...], rounded: bool) -> Form:
-    return Form("linear", module.in_features, module.out_features, 1, shape[:-1], rounded=rounded)
+def _linear(module: nn.Linear, shape: tuple[int, ...]) -> Form:
+    return Form("linear", module.in_features, module.out_features, 1, shape[:-1], arithmetic=_arithmetic(module))
 
 
-def _convolution(module: _ConvNd, shape: tuple[int, ...], rounded: bool) -> Form:
+def _convolution(module: _ConvNd, shape: tuple[int, ...]) -> Form:
     depthwise = 1 < module.groups == module.in_channels == module.out_channels
     padding = module.padding
     if isinstance(padding, str):  # an odd one has one more at the end, which takes no longer
@@ -149,5 +179,5 @@ def _convolution(module: _ConvNd, shape: tuple[int, ...], rounded: bool) -> Form
         module.stride,
         padding,
         module.dilation,
-        rounded,
+        _arithmetic(module),
     )

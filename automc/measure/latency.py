@@ -16,6 +16,7 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
     "tensor(int64)": lambda inputs: np.zeros(inputs.shape, np.int64),
     "tensor(int32)": lambda inputs: np.zeros(inputs.shape, np.int32),
     "tensor(float16)": lambda inputs: inputs.astype(np.float16),
+    "tensor(uint8)": lambda inputs: np.clip(np.abs(inputs) * 60, 0, 255).astype(np.uint8),
     "tensor(double)": lambda inputs: inputs.astype(np.float64),
 }
 

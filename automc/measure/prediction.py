@@ -13,53 +13,58 @@ from automc.measure.table import LatencyTable
 Layers = Sequence[tuple[Form, int]]
 """The layers of a network and how often each runs."""
 
+ARITHMETICS = ("float", "dequantized", "int8")
+"""Of ``Form.arithmetic``, in the order of the sums below."""
+
+Sums = tuple[float, ...]
+"""Of a network the milliseconds of its layers of each arithmetic."""
+
 
 @dataclass(frozen=True)
 class Correction:
-    """``plain`` x the sum of layers with unrounded inputs + ``rounded`` x the sum of the others + ``rest``.
+    """The sum of factor x milliseconds over ARITHMETICS, + ``rest`` milliseconds.
 
     Fused operators make the factors less than 1, copies between layers more; what the table does not know (sums, norms
-    that stay, pooling) is in the rest, in milliseconds.
+    that stay, pooling) is in the rest.
     """
 
-    plain: float = 1.0
-    rounded: float = 1.0
+    factors: tuple[float, ...] = (1.0,) * len(ARITHMETICS)
     rest: float = 0.0
 
     @classmethod
-    def fit(cls, sums: Sequence[tuple[float, float]], measured: Sequence[float]) -> Correction:
-        """The factors with the least squared relative error.
+    def fit(cls, sums: Sequence[Sums], measured: Sequence[float]) -> Correction:
+        """The factors with the least squared relative error; those of an arithmetic that no network has are the float
+        one's.
 
         Args:
-            sums: of each network the milliseconds of its unrounded and of its rounded layers. measured: its latency.
+            sums: of each network. measured: its latency.
         """
-        times = np.asarray(measured, float)
-        columns = np.column_stack([np.asarray(sums, float).reshape(-1, 2), np.ones(len(times))])
+        times, width = np.asarray(measured, float), len(ARITHMETICS)
+        columns = np.column_stack([np.asarray(sums, float).reshape(-1, width), np.ones(len(times))])
         used = np.asarray(columns.any(axis=0), bool)
-        found = np.array([1.0, 1.0, 0.0])
+        found = np.array([1.0] * width + [0.0])
         found[used] = np.linalg.lstsq(columns[:, used] / times[:, None], np.ones(len(times)), rcond=None)[0]
-        if not used[1]:
-            found[1] = found[0]
-        return cls(*map(float, found))
+        found[:width][~used[:width]] = found[0]
+        return cls(tuple(map(float, found[:width])), float(found[width]))
 
-    def __call__(self, plain: float, rounded: float) -> float:
+    def __call__(self, sums: Sums) -> float:
         """Milliseconds of a network, given the sums of its layers; never below 0."""
-        return max(self.plain * plain + self.rounded * rounded + self.rest, 0.0)
+        return max(sum(factor * ms for factor, ms in zip(self.factors, sums, strict=True)) + self.rest, 0.0)
 
 
-def sums(table: LatencyTable, layers: Layers) -> tuple[float, float]:
-    """Milliseconds of the unrounded and of the rounded layers.
+def sums(table: LatencyTable, layers: Layers) -> Sums:
+    """Milliseconds of the layers of each arithmetic.
 
     Raises:
         KeyError: a layer is not in the table; see ``unknown``.
     """
-    found = [0.0, 0.0]
+    found = dict.fromkeys(ARITHMETICS, 0.0)
     for form, calls in layers:
         ms = table.get(form)
         if ms is None:
             raise KeyError(form)
-        found[form.rounded] += calls * ms
-    return found[0], found[1]
+        found[form.arithmetic] += calls * ms
+    return tuple(found.values())
 
 
 def unknown(table: LatencyTable, layers: Layers) -> list[Form]:

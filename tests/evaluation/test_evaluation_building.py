@@ -169,7 +169,9 @@ class Recording:
     def supervised(self, split: str) -> bool:
         return self.repair.supervised(split)
 
-    def __call__(self, model: nn.Module, lesson: Lesson, steps: int, seed: int, monitor: Any) -> bool:
+    def __call__(
+        self, model: nn.Module, lesson: Lesson, steps: int, seed: int, monitor: Any, bookmark: Any = None
+    ) -> bool:
         self.calls.append((model, lesson, steps, seed))
         forwards: list[bool] = []
         hook = model.register_forward_hook(lambda module, _, output: forwards.append(module.training))

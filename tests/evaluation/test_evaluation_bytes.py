@@ -13,7 +13,8 @@ from automc.core.metrics import Objective
 from automc.core.policy import Policy, Site, Value
 from automc.core.study import ModelSpec, Part, StudySpec
 from automc.evaluation.evaluator import NetworkEvaluator, prepare
-from automc.export.bundle import TestSplit, write_bundle
+from automc.export import packed
+from automc.export.formats import PACKED, Source
 from automc.operators import ORDER
 
 FORMATS = (
@@ -58,21 +59,11 @@ def drawn(table: LayerTable, seed: int) -> Policy:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_promised_and_written_bytes_are_equal(evaluator: NetworkEvaluator, seed: int, tmp_path: Path) -> None:
-    """The bundle is written from a network built anew; its file's own header accounts for every byte of it."""
+    """The file is written from a network built anew; its own header accounts for every byte of it."""
     policy = drawn(evaluator.table, seed)
     promised = evaluator.evaluate(policy, 0, lambda step, value: True).metrics
-    model, original = evaluator.build(policy, 0), evaluator.original().model
-    test = TestSplit(np.zeros((2, 1, 8, 8), np.float32), np.zeros(2, np.int64))
-    write_bundle(
-        tmp_path / "out",
-        model=model,
-        baseline_model=original,
-        example=evaluator.example,
-        test=test,
-        policy=policy,
-        facts={"metrics": promised},
-    )
-    written = (tmp_path / "out" / "model.safetensors").read_bytes()
+    packed.write(tmp_path, Source(evaluator.build(policy, 0), evaluator.example))
+    written = (tmp_path / PACKED).read_bytes()
     assert promised["size_bytes"] == len(written)
     arrays = safetensors.numpy.load(written)
     assert sum(array.nbytes for array in arrays.values()) + 8 + int.from_bytes(written[:8], "little") == len(written)

@@ -99,5 +99,5 @@ def test_an_evaluation_runs_on_one_thread_and_gives_the_others_back(judges, monk
 
 
 def test_the_size_of_the_cache_is_a_setting():
-    with pytest.raises(SpecError, match="cache_mb must be at least 0, not -5"):
+    with pytest.raises(SpecError, match="cache_mb: must be at least 0, not -5"):
         prepare(spec(cache_mb=-5))

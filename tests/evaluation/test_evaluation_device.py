@@ -112,9 +112,9 @@ def refused_cuda() -> object:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Device("gpu"), "device must be one of auto, cpu, cuda, not 'gpu'"),
-        (lambda: Device(precision="half"), "precision must be one of auto, float32, bfloat16, float16, not 'half'"),
-        (refused_cuda, "device is cuda, but torch sees no GPU here; use auto or cpu"),
+        (lambda: Device("gpu"), "device: must be one of auto, cpu, cuda, not 'gpu'"),
+        (lambda: Device(precision="half"), "precision: must be one of auto, float32, bfloat16, float16, not 'half'"),
+        (refused_cuda, "device: is cuda, but torch sees no GPU here; use auto or cpu"),
     ],
 )
 def test_devices_are_checked(make: Callable[[], object], message: str) -> None:

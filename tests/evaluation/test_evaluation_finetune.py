@@ -154,9 +154,9 @@ def test_auto_augments_by_the_shape_of_the_inputs(shape: tuple[int, ...], change
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Recipe(learning_rate=-0.1), "learning_rate must be above 0, or 0 for the optimizer's own, not -0.1"),
-        (lambda: Recipe(batch_size=1), "batch_size must be at least 2"),
-        (lambda: Recipe(warmup=1.0), r"warmup must be in \[0, 1\), not 1.0"),
+        (lambda: Recipe(learning_rate=-0.1), "learning_rate: must be above 0, or 0 for the optimizer's own, not -0.1"),
+        (lambda: Recipe(batch_size=1), "batch_size: must be at least 2"),
+        (lambda: Recipe(warmup=1.0), r"warmup: must be in \[0, 1\), not 1.0"),
         (lambda: augmentation("flips", (3, 32, 32)), "augment must be one of auto, none, shift, flip-shift"),
         (lambda: augmentation("shift", (7,)), "augment 'shift' needs images"),
     ],

@@ -96,9 +96,9 @@ def test_what_the_table_lacks_is_measured_before_the_trial_goes_on(evaluator: Ne
 def test_only_what_the_space_can_reach_is_measured(evaluator: NetworkEvaluator) -> None:
     walked = walk(evaluator.original().model, evaluator.example)
     plain = list(wanted(walked, evaluator.table, ("factorize",)))
-    assert [f.rounded for f in plain] == [False] * len(evaluator.table.layers)
+    assert [f.arithmetic for f in plain] == ["float"] * len(evaluator.table.layers)
     both = set(wanted(walked, evaluator.table, ("prune", "quantize")))
-    assert {f.rounded for f in both} == {False, True}
+    assert {f.arithmetic for f in both} == {"float", "int8"}
     stem = [f for f in both if f.inputs == 1]
     assert len({f.outputs for f in stem}) > 3  # a network's own inputs never become fewer, its first outputs do
     assert len(calibration(evaluator.table, ("factorize",))) == 1

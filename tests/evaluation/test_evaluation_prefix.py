@@ -210,5 +210,5 @@ def test_the_least_recently_used_goes_first():
 
 
 def test_a_negative_size_is_refused():
-    with pytest.raises(SpecError, match="cache_mb must be at least 0, not -1"):
+    with pytest.raises(SpecError, match="cache_mb: must be at least 0, not -1"):
         Caching(-1)

@@ -234,7 +234,7 @@ def test_errors_pass_through(evaluator: NetworkEvaluator) -> None:
         evaluator.damage(policy(("quantize", "block9", "weight_bits", 4)), ["loss"])
     with pytest.raises(SpecError, match="the measures are loss, error, trace, not 'fisher'"):
         evaluator.damage(policy(*QUANTIZED), ["fisher"])
-    with pytest.raises(SpecError, match="probe_inputs must be at least 2, not 1"):
+    with pytest.raises(SpecError, match="probe_inputs: must be at least 2, not 1"):
         prepare(replace(SPEC, evaluator=Part("network", {"probe_inputs": 1})))
 
 

@@ -143,21 +143,21 @@ def test_smoothing_is_off_under_distillation(distilled: bool, data: Data, teache
 
 
 def test_smoothing_needs_classes(data: Data) -> None:
-    with pytest.raises(SpecError, match="label_smoothing needs classes, which Regression has not; leave it out"):
+    with pytest.raises(SpecError, match="label_smoothing: needs classes, which Regression has not; leave it out"):
         Repair(data, Regression(), Recipe(label_smoothing=0.1, augment="none"))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Recipe(optimizer="adam"), "optimizer must be one of sgd, adamw, not 'adam'"),
-        (lambda: Recipe(schedule="step"), "schedule must be one of cosine, linear, constant, not 'step'"),
-        (lambda: Recipe(ema=1.0), r"ema must be in \[0, 1\), not 1.0"),
-        (lambda: Recipe(label_smoothing=-0.1), r"label_smoothing must be in \[0, 1\), not -0.1"),
-        (lambda: Recipe(augment="flips"), "augment must be one of auto, none, shift, .*, not 'flips'"),
+        (lambda: Recipe(optimizer="adam"), "optimizer: must be one of sgd, adamw, not 'adam'"),
+        (lambda: Recipe(schedule="step"), "schedule: must be one of cosine, linear, constant, not 'step'"),
+        (lambda: Recipe(ema=1.0), r"ema: must be in \[0, 1\), not 1.0"),
+        (lambda: Recipe(label_smoothing=-0.1), r"label_smoothing: must be in \[0, 1\), not -0.1"),
+        (lambda: Recipe(augment="flips"), "augment: must be one of auto, none, shift, .*, not 'flips'"),
         (
             lambda: Recipe(learning_rate=math.inf),
-            "learning_rate must be above 0, or 0 for the optimizer's own, not inf",
+            "learning_rate: must be above 0, or 0 for the optimizer's own, not inf",
         ),
     ],
 )

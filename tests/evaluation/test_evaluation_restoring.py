@@ -142,10 +142,10 @@ def test_sequential_is_another_network_and_better_than_nothing(evaluator: Networ
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reconstruct": "moment"}, "reconstruct must be one of none, moments, sequential, not 'moment'"),
-        ({"ridge": 0.0}, r"ridge must be in \(0, 1\], not 0.0"),
-        ({"ridge": 2.0}, r"ridge must be in \(0, 1\], not 2.0"),
-        ({"ridge": float("nan")}, r"ridge must be in \(0, 1\], not nan"),
+        ({"reconstruct": "moment"}, "reconstruct: must be one of none, moments, sequential, not 'moment'"),
+        ({"ridge": 0.0}, r"ridge: must be in \(0, 1\], not 0.0"),
+        ({"ridge": 2.0}, r"ridge: must be in \(0, 1\], not 2.0"),
+        ({"ridge": float("nan")}, r"ridge: must be in \(0, 1\], not nan"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Value], message: str) -> None:

@@ -81,7 +81,7 @@ def test_a_hopeless_network_is_run_on_the_first_inputs_only(scorer: Scorer) -> N
     first = next(iter(scorer.answers.batches(nn.Identity(), "search")))[2]
     assert scores["top1"].value == pytest.approx(float((first != 3).float().mean()))
     p = scores["top1"].value
-    assert scores["top1"].error == pytest.approx((p * (1 - p) / BATCH) ** 0.5)
+    assert scores["top1"].error == pytest.approx((p * (1 - p) * BATCH + 0.25) ** 0.5 / (BATCH + 1))
 
 
 @pytest.mark.parametrize("asked", [None, contest(1.0, doubt=0.0), contest(0.76), contest(1.0, rivals=())])
@@ -111,6 +111,19 @@ def test_what_is_no_mean_over_inputs_ends_nothing(scorer: Scorer) -> None:
     squared = Scorer(scorer.answers, Squared())
     assert squared.against(Biased(), contest(1.0))[1] is None
     assert scorer.against(Biased(), contest(1.0))[1] is not None
+
+
+def test_inputs_that_are_all_alike_tell_nothing_of_other_means(scorer: Scorer) -> None:
+    """Whole numbers may be any: the error of a share that they happen to look like is no spread of theirs."""
+
+    class Counted(Classification):
+        def judge(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> dict[str, Tensor]:
+            return {"top1": torch.zeros(len(outputs), dtype=torch.int64)}
+
+        def summarise(self, judged: Any) -> dict[str, Estimate]:
+            return {"top1": Estimate(0.0, 0.001, len(judged["top1"]))}
+
+    assert Scorer(scorer.answers, Counted()).against(Biased(), contest(1.0))[1] is None
 
 
 def test_an_abandoned_walk_leaves_nothing_behind(scorer: Scorer) -> None:

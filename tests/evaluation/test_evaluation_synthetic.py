@@ -155,13 +155,13 @@ def test_an_unknown_layer_is_an_error_with_the_nearest_name() -> None:
     ("settings", "message"),
     [
         ({"layer": 3}, "synthetic has no such setting .*did you mean 'layers'"),
-        ({"layers": 1}, "layers must be a whole number of at least 2, not 1"),
-        ({"noise": -1}, "noise must be a number of at least 0, not -1"),
-        ({"hang": 2}, r"hang must be a share in \[0, 1\], not 2"),
-        ({"fail": {"nan": 0.7, "oom": 0.7}}, "fail must be shares by reason"),
-        ({"fail": {"timeout": 0.1}}, "fail must be shares by reason"),
-        ({"sleep_s": "long"}, "sleep_s must be a number of at least 0, not 'long'"),
-        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+        ({"layers": 1}, "layers: must be a whole number of at least 2, not 1"),
+        ({"noise": -1}, "noise: must be a number of at least 0, not -1"),
+        ({"hang": 2}, r"hang: must be a share in \[0, 1\], not 2"),
+        ({"fail": {"nan": 0.7, "oom": 0.7}}, "fail: must be shares by reason"),
+        ({"fail": {"timeout": 0.1}}, "fail: must be shares by reason"),
+        ({"sleep_s": "long"}, "sleep_s: must be a number of at least 0, not 'long'"),
+        ({"seed": 1.5}, "seed: must be a whole number of at least 0, not 1.5"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, object], message: str) -> None:

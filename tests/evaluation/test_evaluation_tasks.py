@@ -334,7 +334,8 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
         near = ((found.original().model(split.inputs) - split.targets).abs() < 1).all(1).double().mean().item()
     assert found.baseline["score"] == pytest.approx(near)
     trial = found.evaluate(policy(found), 1, quiet)
-    assert trial.errors["score"] == pytest.approx(math.sqrt(trial.metrics["score"] * (1 - trial.metrics["score"]) / 96))
+    share = trial.metrics["score"]
+    assert trial.errors["score"] == pytest.approx(math.sqrt(96 * share * (1 - share) + 0.25) / 97)
     with pytest.raises(ModelError, match=r"must be a task .* not a class; call it"):
         load_task(Part(f"{tmp_path}/own.py:wrong"))
     with pytest.raises(ModelError, match="unknown setting 'nearer'"):

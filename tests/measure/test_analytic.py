@@ -45,7 +45,8 @@ def test_channels_and_bits_are_counted_exactly(name, settings, shape):
     found = compared(name, settings, shape, [CHANNELS, BITS], 3)
     np.testing.assert_allclose(found[:, :2], 1.0, rtol=1e-9)  # MACs and BOPs
     np.testing.assert_allclose(found[:, 2], 1.0, atol=0.02)  # norms are no layers of the table
-    np.testing.assert_allclose(found[:, 3], 1.0, atol=0.04)  # headers are counted by the average name
+    # Codes are counted by the entropy of trained weights; those of a network that was never trained are spread evenly.
+    np.testing.assert_allclose(found[:, 3], 1.0, atol=0.06 if name == "digits_net" else 0.1)
 
 
 def test_dropped_blocks_cost_nothing():

@@ -127,9 +127,21 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("rounded", [False, True])
+def kernels(file: bytes, folder: Path) -> list[str]:
+    """The operators that multiply, in the graph that ONNX Runtime made of a file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [node.op_type for node in onnx.load(str(folder / "optimized.onnx")).graph.node]
+    return [name for name in names if "Conv" in name or "Mat" in name or "Gemm" in name]
+
+
+@pytest.mark.parametrize("arithmetic", ["float", "dequantized", "int8"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_layer_s_own_file_has_the_form_that_export_writes(kind: str, rounded: bool, tmp_path: Path) -> None:
+def test_a_layer_s_own_file_has_the_form_that_export_writes(kind: str, arithmetic: str, tmp_path: Path) -> None:
     """The same operators with the same settings, and outputs of the same shape: else the table would time another
     network than the one that is delivered.
     """
@@ -137,24 +149,30 @@ def test_a_layer_s_own_file_has_the_form_that_export_writes(kind: str, rounded: 
 
     import onnxruntime
 
-    from automc.export.onnx_file import write_onnx
+    from automc.export.onnx.writing import write_onnx
     from automc.operators.live_kinds import live
+    from automc.operators.quantize import quantize_layer
     from automc.operators.quantizers.inputs import InputQuantizer
 
     layer, shape = KINDS[kind]
     model = nn.Sequential(copy.deepcopy(layer))
-    if rounded:
+    if arithmetic == "int8":
+        quantize_layer(model[0], 8)
+    if arithmetic != "float":
         live(model[0]).input_quantizer = InputQuantizer(8, -1.0, 4.0)
         model[0].activation_bits = 8
     example = torch.randn(2, *shape)
     ((_, form, calls),) = forms(walk(model, example))
-    assert (calls, form.rounded, input_shape(form)) == (1, rounded, shape)
+    expected = "dequantized" if (kind, arithmetic) == ("transposed", "int8") else arithmetic
+    assert (calls, form.arithmetic, input_shape(form)) == (1, expected, shape)
     write_onnx(model, example, tmp_path / "m.onnx", fast=True)
     exported, own = onnx.load(str(tmp_path / "m.onnx")), onnx.load_model_from_string(onnx_file(form))
-    plain = {"Constant", "Identity"}
-    assert Counter(n.op_type for n in own.graph.node) == Counter(
-        n.op_type for n in exported.graph.node if n.op_type not in plain
-    )
+    if form.arithmetic == "int8":
+        assert kernels(onnx_file(form), tmp_path) == [
+            {"linear": "QGemm", "rows": "MatMulIntegerToFloat"}.get(kind, "QLinearConv")
+        ]
+    elif arithmetic != "int8":
+        assert Counter(n.op_type for n in own.graph.node) == Counter(n.op_type for n in exported.graph.node)
 
     def attributes(model: onnx.ModelProto) -> dict[str, object]:
         node = next(n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"))
@@ -166,28 +184,29 @@ def test_a_layer_s_own_file_has_the_form_that_export_writes(kind: str, rounded: 
         found.pop("pads", None)
     assert found == wanted
     session = onnxruntime.InferenceSession(onnx_file(form), providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {"input": example.numpy()})
+    given = example.numpy().astype(np.uint8 if form.arithmetic == "int8" else np.float32)
+    (output,) = session.run(None, {"input": given})
     assert output.shape == tuple(model(example).shape)
 
 
 def test_a_correction_finds_the_factors_that_made_the_times() -> None:
     rng = np.random.default_rng(0)
-    parts = [tuple(row) for row in rng.uniform(0.1, 2.0, (9, 2))]
-    found = Correction.fit(parts, [0.8 * a + 1.3 * b + 0.2 for a, b in parts])
-    assert (found.plain, found.rounded, found.rest) == pytest.approx((0.8, 1.3, 0.2))
-    plain = Correction.fit([(a, 0.0) for a, _ in parts], [0.5 * a + 0.1 for a, _ in parts])
-    assert (plain.plain, plain.rounded, plain.rest) == pytest.approx((0.5, 0.5, 0.1))
-    assert Correction(1.0, 1.0, -9.0)(1.0, 1.0) == 0.0
+    parts = [tuple(row) for row in rng.uniform(0.1, 2.0, (9, 3))]
+    found = Correction.fit(parts, [0.8 * a + 1.3 * b + 0.7 * c + 0.2 for a, b, c in parts])
+    assert (*found.factors, found.rest) == pytest.approx((0.8, 1.3, 0.7, 0.2))
+    plain = Correction.fit([(a, 0.0, 0.0) for a, *_ in parts], [0.5 * a + 0.1 for a, *_ in parts])
+    assert (*plain.factors, plain.rest) == pytest.approx((0.5, 0.5, 0.5, 0.1))
+    assert Correction((1.0, 1.0, 1.0), -9.0)((1.0, 1.0, 1.0)) == 0.0
 
 
 def test_sums_by_form_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     clock, table = Clock(monkeypatch), LatencyTable()
-    rounded = replace(CONV, rounded=True)
-    table.measure([CONV, rounded], clock)
+    whole = replace(CONV, arithmetic="int8")
+    table.measure([CONV, whole], clock)
     one = clock.truth(CONV)
-    assert sums(table, [(CONV, 2), (rounded, 1), (CONV, 1)]) == pytest.approx((3 * one, one))
+    assert sums(table, [(CONV, 2), (whole, 1), (CONV, 1)]) == pytest.approx((3 * one, 0.0, one))
     missing = CONV.at(65, 1)
     assert unknown(table, [(CONV, 1), (missing, 1)]) == [missing]
     with pytest.raises(KeyError, match="inputs=65"):

@@ -154,7 +154,9 @@ def test_a_pruned_network_is_copied_and_trained_like_any_other(family):
 def test_a_pruned_network_pickles(family):
     model, inputs, found = traced(family)
     remove_channels(model, found.plans, {name: half(plan) for name, plan in found.plans.items()})
-    same(outputs(pickle.loads(pickle.dumps(model)), inputs), outputs(model, inputs))
+    again = pickle.loads(pickle.dumps(model))
+    assert params(again) == params(model) < params(traced(family)[0])
+    same(outputs(again, inputs), outputs(model, inputs))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
@@ -167,7 +169,9 @@ def test_a_pruned_network_gives_the_same_in_onnxruntime(family, tmp_path):
     torch.onnx.export(model, (inputs,), str(path), dynamo=False, input_names=["x"])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {"x": inputs.numpy()})
-    same([torch.from_numpy(result)], outputs(model, inputs))
+    (wanted,) = outputs(model, inputs)
+    same([torch.from_numpy(result)], [wanted])
+    assert result.std() > 1e-3  # outputs that say something
 
 
 def test_the_two_sides_of_an_option_a_shortcut_are_independent():

@@ -9,7 +9,7 @@ from torch import nn
 from automc.core.policy import Policy, Site
 from automc.core.stored import Stored
 from automc.export import packed
-from automc.export.bake import fold
+from automc.export.baking.bake import fold
 from automc.operators.base import Compression, compress
 from automc.operators.layers import trace
 from automc.operators.live import LiveLayer, advance
@@ -100,10 +100,18 @@ def test_the_file_is_smaller_by_the_scales_of_the_rows():
     for granularity in ("channel", "tensor"):
         after = compress(state, policy(state, weight_bits=4, granularity=granularity), ("quantize",))
         _, stored = packed.read(data := packed.dumps(after.model, state.calibration[:2]))
-        size[granularity] = len(data)
+        codes = [codes_bytes(weight.codes) for weight in stored.values()]
+        size[granularity] = len(data) - sum(codes)
     count = sum(len(weight.scale) for weight in stored.values())
-    # Four bytes for each scale; shorter offsets in the header and its padding make the rest.
-    assert 0 <= size["channel"] - size["tensor"] - 4 * (count - len(stored)) <= 8 * len(stored)
+    # Three bytes and a coded exponent for each scale; tables of frequencies, their notes and padding make the rest.
+    assert 3 * count <= size["channel"] - size["tensor"] <= 4 * count + 24 * len(stored)
+
+
+def codes_bytes(codes):
+    """What the codes take about: their entropy, or their bits where there are few."""
+    _, counts = np.unique(codes, return_counts=True)
+    entropy = float(-(counts * np.log2(counts / codes.size)).sum()) / 8
+    return min(entropy + 1.2 * 16 + 16, codes.size / 2)
 
 
 def test_weights_follow_their_norm_through_recalibration_and_training():

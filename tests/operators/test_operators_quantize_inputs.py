@@ -35,6 +35,16 @@ def test_inputs_as_torch_fakes_them(bits, low, high):
     assert 0.0 in quantizer.eval()(torch.zeros(1))
 
 
+@pytest.mark.parametrize(("bits", "low", "high"), [(8, -1.3, 2.1), (3, 0.0, 6.0), (1, -0.5, 0.5)])
+def test_evaluation_rounds_to_the_same_bits_and_leaves_its_input(bits, low, high):
+    quantizer = InputQuantizer(bits, low, high).eval()
+    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(bits)) * 2
+    recorded, kept = quantizer(x), x.clone()
+    with torch.inference_mode():
+        assert torch.equal(quantizer(x), recorded)
+    assert torch.equal(x, kept)
+
+
 @given(st.integers(1, 8), st.floats(0, 100), st.floats(0, 100))
 def test_zero_is_exact_and_the_range_is_covered(bits, below, above):
     quantizer = InputQuantizer(bits, -below, above).eval()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from automc.core import untrusted
 from automc.errors import DataError, one_line
 from automc.evaluation.factories import resolve_path
 from automc.evaluation.splits import Facts, Split, classes_of
@@ -77,18 +76,16 @@ def _names(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError) as raised:
+        return untrusted.array_names(path.resolve(), strict=False)
+    except (ValueError, OSError) as raised:
         raise DataError(f"{path}: unreadable or truncated .npz file ({one_line(raised)})") from raised
 
 
 def array(path: Path, name: str) -> NDArray[Any]:
     """One array; the file's other arrays are not read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[name])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as raised:
+        return untrusted.arrays(path.resolve(), [name], strict=False)[name]
+    except (ValueError, OSError, KeyError) as raised:
         raise DataError(f"{path}: array {name!r} is unreadable, truncated or pickled ({one_line(raised)})") from raised
 
 

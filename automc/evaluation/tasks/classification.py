@@ -31,12 +31,14 @@ class Classification(Judged):
         one_tensor(outputs, "class scores")
         if outputs.dim() != 2:
             raise ModelError(f"the model must return scores of shape (n, classes), not {tuple(outputs.shape)}")
-        if classes and outputs.shape[1] != classes:
-            hint = f"give it the setting num_classes: {classes}, or other weights"
-            raise ModelError(f"the model returns {outputs.shape[1]} scores, but the data has {classes} classes; {hint}")
         if labelled(targets) and targets.dim() != 1:
             raise DataError(f"labels must be whole numbers of shape (n,), not {tuple(targets.shape)}")
         check_classes(targets, outputs.shape[1])
+        if classes and outputs.shape[1] != classes:
+            hint = f"give it the setting num_classes: {classes}, or other weights"
+            if outputs.shape[1] > classes:
+                hint = f"set data.settings.classes: {outputs.shape[1]} if the train split lacks some, or {hint}"
+            raise ModelError(f"the model returns {outputs.shape[1]} scores, but the data has {classes} classes; {hint}")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets)

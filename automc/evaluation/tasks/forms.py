@@ -33,4 +33,8 @@ def check_classes(targets: Tensor, classes: int, ignored: int | None = None) -> 
     low, high = int(counted.min()), int(counted.max())
     if low < 0 or high >= classes:
         besides = "" if ignored is None else f" (or {ignored}, which does not count)"
-        raise DataError(f"labels must be 0..{classes - 1}{besides}, found {low if low < 0 else high}")
+        found = low if low < 0 else high
+        row = int((targets == found).nonzero()[0, 0])
+        wider = f"give the model, which has {classes} scores, num_classes: {high + 1} or other weights, or "
+        cure = f"{'' if low < 0 else wider}mend the labels"
+        raise DataError(f"labels must be 0..{classes - 1}{besides}, found {found} in row {row}; {cure}")
