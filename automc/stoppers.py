@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Annotated
 
-from automc.errors import SpecError
+from automc.core.signature import MOST, Within
 
 
 class NeverStopper:
@@ -23,9 +24,7 @@ class MedianStopper:
         grace: steps during which every trial goes on.
     """
 
-    def __init__(self, peers: int = 5, grace: int = 0) -> None:
-        if peers < 1 or grace < 0:
-            raise SpecError(f"stopper median: peers must be at least 1 and grace at least 0, not {peers} and {grace}")
+    def __init__(self, peers: Annotated[int, Within(1, MOST)] = 5, grace: Annotated[int, Within(0, MOST)] = 0) -> None:
         self._peers, self._grace = peers, grace
 
     def worth(self, step: int, value: float, peers: Sequence[Sequence[tuple[int, float]]]) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 
 from automc.core.budget import Budget, Cube
 from automc.core.metrics import Constraint, Objective
 from automc.core.ports import Proposal, Proposer
+from automc.core.signature import MOST, OneOf, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
-from automc.errors import OutOfSpace, SpecError
+from automc.errors import OutOfSpace
 from automc.proposers.alike import Trees
 from automc.proposers.clustered import Clustered
 from automc.proposers.members import member
@@ -46,9 +48,6 @@ class ClusterProposer:
         clusters: of each setting; 0 for from coarse to fine.
         inner: who searches the small space, one of INNER, or ``auto``: tpe for one objective, nsga2 for a front.
         patience: trials a decision before clusters split.
-
-    Raises:
-        SpecError: a setting out of range, or an inner proposer that is not of INNER.
     """
 
     measures = ("loss",)
@@ -59,16 +58,10 @@ class ClusterProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        clusters: int = 0,
-        inner: str = AUTO,
-        patience: int = 6,
+        clusters: Annotated[int, Within(0, 10_000)] = 0,
+        inner: Annotated[str, OneOf((AUTO, *INNER))] = AUTO,
+        patience: Annotated[int, Within(1, MOST)] = 6,
     ) -> None:
-        if clusters < 0:
-            raise SpecError(f"proposer cluster: clusters must be at least 0, not {clusters}")
-        if patience < 1:
-            raise SpecError(f"proposer cluster: patience must be at least 1, not {patience}")
-        if inner not in (AUTO, *INNER):
-            raise SpecError(f"proposer cluster: inner must be auto or one of {', '.join(INNER)}, not {inner!r}")
         self._space, self._aims, self._seed = space, (objectives, constraints), seed
         self._name = inner if inner != AUTO else "tpe" if len(objectives) == 1 else "nsga2"
         self._patience = patience

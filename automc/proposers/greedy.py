@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from automc.core.budget import Budget, Cube
 from automc.core.metrics import Constraint, Objective, losses
 from automc.core.policy import Policy
 from automc.core.ports import Proposal
+from automc.core.signature import Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
-from automc.errors import SpecError
 from automc.proposers.descent import Descent, Move, Points
+from automc.proposers.fresh import fresh
 from automc.proposers.targets import Targets
 
 _FLOOR = 0.25
@@ -75,7 +77,7 @@ class GreedyProposer:
             resource first, or, where nothing was measured, those that can save most; 0 for all, as the paper has it.
 
     Raises:
-        SpecError: a setting out of range, or nothing limits what a policy costs.
+        SpecError: nothing limits what a policy costs.
     """
 
     measures = ("loss",)
@@ -86,21 +88,15 @@ class GreedyProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        step: float = 0.1,
-        decay: float = 0.96,
-        candidates: int = 6,
+        step: Annotated[float, Within(0, 1, above=True)] = 0.1,
+        decay: Annotated[float, Within(0, 1, above=True)] = 0.96,
+        candidates: Annotated[int, Within(0, 10_000)] = 6,
     ) -> None:
-        if not 0 < step <= 1:
-            raise SpecError(f"proposer greedy: step must be in (0, 1], not {step}")
-        if not 0 < decay <= 1:
-            raise SpecError(f"proposer greedy: decay must be in (0, 1], not {decay}")
-        if candidates < 0:
-            raise SpecError(f"proposer greedy: candidates must be at least 0, not {candidates}")
         self._space, self._objectives, self._seed = space, tuple(objectives), seed
         self._step, self._decay, self._candidates = step, decay, candidates
         self._budget = Budget(space, constraints)
         targets = Targets(space, objectives, constraints, self._budget)
-        self._task = targets.task
+        self._task, self.remarks = targets.task, targets.remarks
         self._unknown = tuple(c for c in constraints if c not in self._budget.constraints)
         self._descent = Descent(space, targets, self._budget)
         self._way = float(self._descent.left(self._descent.start[None])[0])
@@ -145,8 +141,11 @@ class GreedyProposer:
             before += len(stage.asked)
             stage = self._after(stage)
         # Nothing new is near: all neighbours of a small space were measured.
-        draw = np.random.default_rng([self._seed, number]).random(len(self._space))
-        return Proposal(self._space.decode(self._budget.fit(draw.tolist())))
+        draw = np.random.default_rng([self._seed, number])
+        near = self._space.decode(self._budget.fit(draw.random(len(self._space)).tolist()))
+        if _name(near) in self._told:
+            near = fresh(self._space, self._budget, near, lambda policy: _name(policy) in self._told, draw)
+        return Proposal(near)
 
     def _advance(self) -> None:
         """To the first stage with a candidate that was not told of; a small space may have none, so that there is an

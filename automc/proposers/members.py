@@ -9,6 +9,7 @@ from typing import Any
 from automc.core.metrics import Constraint, Objective
 from automc.core.ports import Proposer
 from automc.core.rules import nearest
+from automc.core.signature import made
 from automc.core.space import SearchSpace
 from automc.errors import SpecError
 
@@ -28,6 +29,7 @@ PROPOSERS: Mapping[str, str] = {
     "nsga2": "automc.proposers.optuna:NSGA2Proposer",
     "nsga3": "automc.proposers.optuna:NSGA3Proposer",
     "nni": "automc.proposers.nni:NNIProposer",
+    "tune": "automc.proposers.tune:TuneProposer",
     "qmc": "automc.proposers.optuna:QMCProposer",
     "random": "automc.proposers.random:RandomProposer",
     "uniform": "automc.proposers.uniform:UniformProposer",
@@ -50,5 +52,6 @@ def member(
     if name not in PROPOSERS:
         raise SpecError(f"proposer: unknown name {name!r}{nearest(name, PROPOSERS)} (allowed: {', '.join(PROPOSERS)})")
     module, attribute = PROPOSERS[name].split(":")
-    found: Proposer = getattr(import_module(module), attribute)(space, objectives, constraints, seed, **settings)
+    make = getattr(import_module(module), attribute)
+    found: Proposer = made(make, "proposer", name, settings, space, objectives, constraints, seed)
     return found

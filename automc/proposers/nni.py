@@ -13,20 +13,20 @@ Of those in nni 3.0, ``tpe``, ``evolution``, ``gp``, ``random`` and ``gridsearch
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from automc.core.metrics import Constraint, Objective
-from automc.core.policy import Policy, Value
+from automc.core.policy import Policy
 from automc.core.ports import Proposal
-from automc.core.space import Choice, Decision, SearchSpace
+from automc.core.signature import OneOf, Within
+from automc.core.space import SearchSpace
 from automc.core.trial import Trial
 from automc.errors import SpecError
+from automc.proposers.coordinates import Coordinates, seeded
 from automc.proposers.told import Told
 
 Tuner = Any
@@ -72,13 +72,9 @@ class NNIProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        tuner: str = "tpe",
-        memory: int = 100,
+        tuner: Annotated[str, OneOf(("tpe", "evolution", "gp", "random", "gridsearch"))] = "tpe",
+        memory: Annotated[int, Within(STARTUP, 100_000)] = 100,
     ) -> None:
-        if tuner not in TUNERS:
-            raise SpecError(f"proposer nni: tuner must be one of {', '.join(TUNERS)}, not {tuner!r}")
-        if memory < STARTUP:
-            raise SpecError(f"proposer nni: memory must be at least {STARTUP}, not {memory}")
         if len(objectives) > 1:
             names = ", ".join(o.metric for o in objectives)
             raise SpecError(
@@ -88,7 +84,8 @@ class NNIProposer:
         _load("random_tuner")
         self._space, self._seed, self._tuner = space, seed, tuner
         self._told = Told(space, objectives, constraints, memory)
-        self._named = {str(d.site): _searched(d, tuner == "gridsearch") for d in space.decisions}
+        self._coordinates = Coordinates(space, tuner == "gridsearch")
+        self._named = {name: _searched(options) for name, options in self._coordinates.options.items()}
         self._records: Records | None = None
         self._walked: tuple[Tuner, list[Policy]] = (None, [])
 
@@ -105,11 +102,13 @@ class NNIProposer:
         if self._records is None:
             few = self._told.few()
             values = self._told.scalars(few).tolist()
-            points = [self._point(self._told.rows[i].policy) for i in few]
+            points = [self._coordinates.point(self._told.rows[i].policy) for i in few]
             self._records = [{"parameter": p, "value": v} for p, v in zip(points, values, strict=True)]
         seed = (self._seed * 1_000_003 + number) % 2**32
-        with _seeded(seed):
-            return self._policy(TUNERS[self._tuner](seed, self._named, self._records).generate_parameters(0))
+        with seeded(seed):
+            return self._coordinates.policy(
+                TUNERS[self._tuner](seed, self._named, self._records).generate_parameters(0)
+            )
 
     def _place(self, number: int) -> Policy:
         """The policy at a place of the grid; after the last comes the first."""
@@ -119,35 +118,17 @@ class NNIProposer:
             self._walked = tuner, found
         while len(found) <= number:
             try:
-                found.append(self._policy(tuner.generate_parameters()))
+                found.append(self._coordinates.policy(tuner.generate_parameters()))
             except _load("gridsearch_tuner").nni.NoMoreTrialError:
                 break
         return found[number % len(found)]
 
-    def _policy(self, chosen: Mapping[str, Any]) -> Policy:
-        return self._space.policy({d.site: self._value(d, chosen[str(d.site)]) for d in self._space.decisions})
 
-    def _value(self, decision: Decision, chosen: Any) -> Value:
-        if self._named[str(decision.site)]["_type"] == "choice":
-            return decision.domain.values(1)[int(chosen)]
-        return decision.domain.decode(min(max(float(chosen), 0.0), 1.0))
-
-    def _point(self, policy: Policy) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for decision in self._space.decisions:
-            name, value = str(decision.site), policy[decision.site]
-            choice = self._named[name]["_type"] == "choice"
-            found[name] = decision.domain.values(1).index(value) if choice else decision.domain.encode(value)
-        return found
-
-
-def _searched(decision: Decision, grid: bool) -> dict[str, Any]:
-    """A decision in NNI's words: the unit interval where there is an order, the number of the option elsewhere."""
-    domain = decision.domain
-    unordered = isinstance(domain, Choice) and not domain.ordered
-    if unordered or (grid and domain.size < float("inf")):
-        return {"_type": "choice", "_value": list(range(int(domain.size)))}
-    return {"_type": "uniform", "_value": [0.0, 1.0]}
+def _searched(options: int) -> dict[str, Any]:
+    """A coordinate in NNI's words."""
+    return (
+        {"_type": "choice", "_value": list(range(options))} if options else {"_type": "uniform", "_value": [0.0, 1.0]}
+    )
 
 
 def _tpe(seed: int, space: Space, records: Records) -> Tuner:
@@ -217,19 +198,6 @@ class _Any:
 
     def add_history(self, parameters: Any) -> None:
         pass
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """The global generators, seeded for a tuner that draws from them, and afterwards as they were."""
-    plain, arrays = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(plain)
-        np.random.set_state(arrays)
 
 
 def _load(module: str) -> Any:

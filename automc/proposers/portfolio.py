@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,13 @@ from automc.core.pareto import hypervolume, undominated
 from automc.core.policy import Policy
 from automc.core.ports import Proposal, Proposer
 from automc.core.rules import nearest
+from automc.core.signature import MOST, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
 from automc.errors import SpecError
 from automc.proposers.members import PROPOSERS, member
 
-MEMBERS = "allocate evolve ddpg"
+MEMBERS = ("allocate", "evolve", "ddpg")
 FORGET = 0.95
 """A gain counts so much less with every later trial: who was right at the start need not be right now."""
 
@@ -29,6 +31,19 @@ _REFERENCE = 1.05
 
 _FIXED_WORK = 0.25
 """Of an evaluation of the original, the work that does not shrink with the network."""
+
+
+class Names:
+    """The rule for names of proposers: a list of them, or one text with spaces or commas between them."""
+
+    def wrong(self, value: Any) -> str:
+        names = _listed(value) if isinstance(value, (str, list, tuple)) else []
+        others = [name for name in PROPOSERS if name != "portfolio"]
+        for name in names:
+            if name not in others:
+                known = f"(allowed: {', '.join(others)})"
+                return f"must name other proposers, not {name!r}{nearest(str(name), others)} {known}"
+        return "" if names else f"must name proposers, as in [allocate, evolve] or 'allocate evolve', not {value!r}"
 
 
 class PortfolioProposer:
@@ -43,11 +58,11 @@ class PortfolioProposer:
     member's.
 
     Args:
-        members: names of proposers, separated by spaces or commas; those that cannot work with the study are left out.
+        members: names of proposers, as a list or one text; those that cannot work with the study are left out.
         first: so many first trials are the first member's.
 
     Raises:
-        SpecError: no member can work with this study, an unknown name, or a portfolio as its own member.
+        SpecError: no member can work with this study.
     """
 
     def __init__(
@@ -56,29 +71,21 @@ class PortfolioProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        members: str = MEMBERS,
-        first: int = 12,
+        members: Annotated[str | Sequence[str], Names()] = MEMBERS,
+        first: Annotated[int, Within(0, MOST)] = 12,
     ) -> None:
-        if first < 0:
-            raise SpecError(f"proposer portfolio: first must be at least 0, not {first}")
-        names = list(dict.fromkeys(members.replace(",", " ").split()))
-        if not names or "portfolio" in names:
-            raise SpecError(f"proposer portfolio: members must name other proposers, not {members!r}")
-        for name in names:
-            if name not in PROPOSERS:
-                raise SpecError(
-                    f"proposer portfolio: members: unknown name {name!r}{nearest(name, PROPOSERS)} "
-                    f"(allowed: {', '.join(PROPOSERS)})"
-                )
         self._members: dict[str, Proposer] = {}
-        refusals: list[str] = []
-        for name in names:
+        refusals: dict[str, str] = {}
+        for name in _listed(members):
             try:
                 self._members[name] = member(name, space, objectives, constraints, seed)
             except SpecError as error:
-                refusals.append(str(error))
+                refusals[name] = str(error).removeprefix(f"proposer {name}: ")
         if not self._members:
-            raise SpecError(f"proposer portfolio: no member can work with this study: {'; '.join(refusals)}")
+            raise SpecError(f"proposer portfolio: no member can work with this study: {_said(refusals)}")
+        out = f"; left out: {_said(refusals)}" if refusals else ""
+        own = [remark for one in self._members.values() for remark in getattr(one, "remarks", ())]
+        self.remarks = (f"portfolio: members are {', '.join(self._members)}{out}", *dict.fromkeys(own))
         self.measures = tuple(dict.fromkeys(m for one in self._members.values() for m in getattr(one, "measures", ())))
         self._seed, self._first = seed, first
         self._gains = {name: _Record() for name in self._members}
@@ -188,6 +195,15 @@ class _Front:
         joined = np.vstack([self._points, point])
         self._points = joined[undominated(joined)]
         return max(gained, 0.0)
+
+
+def _said(refusals: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} ({reason})" for name, reason in refusals.items())
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(names.replace(",", " ").split() if isinstance(names, str) else names))
 
 
 def _as_told_to(name: str, trial: Trial) -> Trial:

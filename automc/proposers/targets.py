@@ -25,6 +25,9 @@ class Targets:
     few proposals are spread over the whole front. Constraints hold for every proposal. ``task`` is the objective that
     is to be best under them.
 
+    Attributes:
+        remarks: what a user should know of them, a line each.
+
     Raises:
         SpecError: nothing limits the cost: neither an objective nor a constraint.
     """
@@ -34,6 +37,11 @@ class Targets:
     ) -> None:
         costs = [o for o in objectives if o.metric in METRICS and is_cost(o)]
         self.swept = tuple(dict.fromkeys(o.metric if o.metric in ANALYTIC else PROXY for o in costs))
+        unpredicted = [o.metric for o in costs if o.metric not in ANALYTIC]
+        self.remarks = tuple(
+            f"policies are proposed for levels of {PROXY}, because {metric} is known only when it is measured"
+            for metric in unpredicted
+        )
         self.fixed = budget.constraints
         tasks = [o for o in objectives if not is_cost(o)]
         if not self.swept and not any(c.sign == "<=" for c in self.fixed):

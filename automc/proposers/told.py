@@ -53,12 +53,14 @@ class Told:
         memory: int = 0,
     ) -> None:
         self._space, self._objectives, self._constraints = space, tuple(objectives), tuple(constraints)
+        self._domains = [(decision.site, decision.domain) for decision in space.decisions]
         self._memory = memory
         self.rows: list[Row] = []
         self._places: dict[Policy, list[int]] = {}
         self._rungs: dict[Policy, int] = {}
         self._best: list[int] = []
         self._recent: list[int] = []
+        self._few: set[int] = set()
 
     def tell(self, trials: Sequence[Trial]) -> list[int]:
         """Indices of the rows that are new or have new figures, in order."""
@@ -77,7 +79,7 @@ class Told:
         """
         if not self._memory:
             return list(range(len(self.rows)))
-        return sorted({*self._best, *self._recent})
+        return sorted(self._few)
 
     def scalars(self, index: Sequence[int]) -> Floats:
         """One loss a row, shape (len(index),), for methods that know a single objective and no constraint.
@@ -131,10 +133,14 @@ class Told:
         return changed
 
     def _remember(self, place: int) -> None:
+        if not self._memory:
+            return
         self._recent.append(place)
-        if self._memory and len({*self._best, *self._recent}) > self._memory:
-            self._best = self.best(sorted({*self._best, *self._recent}), self._memory // 2)
+        self._few.add(place)
+        if len(self._few) > self._memory:
+            self._best = self.best(sorted(self._few), self._memory // 2)
             self._recent = self._recent[-(self._memory // 4) :]
+            self._few = {*self._best, *self._recent}
 
     def _row(self, trial: Trial) -> Row | None:
         if (trial.state is not TrialState.COMPLETE and not trial.hopeless) or trial.measurement is None:
@@ -143,8 +149,9 @@ class Told:
         excess = tuple(_excess(c, trial.measurement.metrics.get(c.metric, math.nan)) for c in self._constraints)
         if not all(math.isfinite(value) for value in (*found, *excess)):
             return None
-        for decision in self._space.decisions:
-            if decision.site not in trial.policy or not decision.domain.holds(trial.policy[decision.site]):
+        values = dict(trial.policy.items())
+        for site, domain in self._domains:
+            if site not in values or not domain.holds(values[site]):
                 return None
         return Row(trial.policy, found, excess)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy, Site
 from automc.core.ports import Proposal
+from automc.core.signature import Within
 from automc.core.space import Decision, SearchSpace
 from automc.core.trial import Trial
-from automc.errors import SpecError
 
 
 class UniformProposer:
@@ -24,9 +25,6 @@ class UniformProposer:
     Args:
         levels: grid points of a continuous domain, and at most so many shares of a spread setting; a stepped domain
             or a choice has its own number.
-
-    Raises:
-        SpecError: levels below 1.
     """
 
     def __init__(
@@ -35,10 +33,8 @@ class UniformProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        levels: int = 5,
+        levels: Annotated[int, Within(1, 1000)] = 5,
     ) -> None:
-        if levels < 1:
-            raise SpecError(f"proposer uniform: levels must be at least 1, not {levels}")
         self._space = space
         self._spread: dict[tuple[str, str], list[Site]] = {}
         self._counts: dict[tuple[str, str], int] = {}

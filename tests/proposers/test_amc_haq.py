@@ -23,6 +23,7 @@ from automc.operators import OPERATORS, ORDER
 from automc.proposers.ddpg.amc import AMCProposer
 from automc.proposers.ddpg.haq import HAQProposer
 from automc.proposers.ddpg.memory import unpacked
+from automc.proposers.members import member
 
 LANDSCAPE = SyntheticEvaluator(SyntheticSettings(layers=6))
 TASK = (Objective("top1"),)
@@ -290,20 +291,31 @@ def test_proposed_actions_are_replayed_only_where_they_are_wanted_and_whole():
         ),
         (lambda: haq(constraints=(Constraint.parse("bops_ratio <= 0.004"),)), "set 'ends' to 0"),
         (lambda: amc(objectives=(Objective("macs"),)), "nothing says how well a network does its task"),
-        (lambda: amc(variant="book"), "amc: variant must be one of code, paper, not 'book'"),
-        (lambda: amc(reward="top1"), "amc: reward must be one of accuracy, error_macs, error_params"),
-        (lambda: haq(replay="all"), "haq: replay must be executed or proposed, not 'all'"),
-        (lambda: amc(lower=1.0), "amc: lower must be at least 0 and below 1, not 1.0"),
-        (lambda: haq(low=8, high=8), "haq: low must be below high"),
-        (lambda: haq(ends=33), "haq: ends must be from 0 to 32, not 33"),
-        (lambda: amc(decay=0.0), "amc: decay must be above 0 and at most 1, not 0.0"),
-        (lambda: haq(warmup=-1), "haq: warmup must be at least 0, not -1"),
-        (lambda: amc(episodes=0), "amc: episodes must be at least 1"),
+        (lambda: haq(low=8, high=8), "low: haq: must be below high"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(make, reason):
     with pytest.raises(SpecError, match=reason):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("amc", {"variant": "book"}, "variant: must be one of code, paper, not 'book'"),
+        ("amc", {"reward": "top1"}, "reward: must be one of accuracy, error_macs, error_params"),
+        ("haq", {"replay": "all"}, "replay: must be one of executed, proposed, not 'all'"),
+        ("amc", {"lower": 1.0}, "lower: must be at least 0 and below 1, not 1.0"),
+        ("haq", {"ends": 33}, "ends: must be from 0 to 32, not 33"),
+        ("amc", {"decay": 0.0}, "decay: must be above 0 and at most 1, not 0.0"),
+        ("haq", {"warmup": -1}, "warmup: must be from 0 to 1,000,000, not -1"),
+        ("amc", {"episodes": 0}, "episodes: must be from 1 to 10,000, not 0"),
+        ("amc", {"hidden": 10**9}, "hidden: must be from 1 to 4,096, not 1000000000"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(name, wrong, message):
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{message}"):
+        member(name, PRUNING if name == "amc" else QUANTIZING, TASK, HALF, 0, **wrong)
 
 
 @pytest.mark.parametrize("made", [amc, haq])

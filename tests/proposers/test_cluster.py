@@ -20,6 +20,7 @@ from automc.operators import OPERATORS, ORDER
 from automc.proposers.alike import Trees, _features
 from automc.proposers.cluster import ClusterProposer
 from automc.proposers.clustered import Clustered
+from automc.proposers.members import member
 from automc.proposers.random import RandomProposer
 from automc.proposers.uniform import UniformProposer
 
@@ -168,15 +169,15 @@ def test_clusters_find_more_than_independent_draws():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"clusters": -1}, "clusters must be at least 0, not -1"),
-        ({"patience": 0}, "patience must be at least 1, not 0"),
-        ({"inner": "amc"}, "inner must be auto or one of gp, tpe, .*, not 'amc'"),
+        ({"clusters": -1}, "clusters: must be from 0 to 10,000, not -1"),
+        ({"patience": 0}, "patience: must be from 1 to 1,000,000, not 0"),
+        ({"inner": "amc"}, "inner: must be one of auto, gp, tpe, .*, not 'amc'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     _, space = network(3, PRUNE, sensed=False)
-    with pytest.raises(SpecError, match=f"proposer cluster: {message}"):
-        ClusterProposer(space, FRONT, (), 0, **settings)
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{message}"):
+        member("cluster", space, FRONT, (), 0, **settings)
 
 
 def test_a_table_changes_the_clusters_and_an_empty_one_is_no_obstacle():

@@ -139,6 +139,23 @@ def test_refits_come_at_the_same_counts_however_trials_are_told(count, more):
     assert _step(step) == step
 
 
+def test_a_promotion_told_after_a_refit_changes_nothing_for_who_is_told_all_at_once():
+    """A resumed search is told the promotions together with what they were promoted from."""
+    rungs = (Rung(), Rung(steps=10))
+    evaluator, space = land(5, 3, table=False, rungs=rungs)
+    policies = [space.decode(cube.tolist()) for cube in np.random.default_rng(0).random((24, len(space)))]
+    low = [measured(evaluator, number, policy) for number, policy in enumerate(policies)]
+    best = sorted(low, key=lambda trial: -trial.measurement.metrics["top1"])[:2]
+    high = [measured(evaluator, 24 + place, trial.policy, rung=1) for place, trial in enumerate(best)]
+    whole, pieces = (EvolveProposer(space, FRONT, (), 0) for _ in range(2))
+    pieces.tell(low)
+    pieces.ask(range(24, 25))
+    pieces.tell(high)
+    whole.tell([*low, *high])
+    assert whole.ask(range(26, 36)) == pieces.ask(range(26, 36))
+    assert whole._judge._pool.tolist() == pieces._judge._pool.tolist() == list(range(24))
+
+
 def test_the_table_alone_gives_nearly_the_least_damage_under_a_bound():
     """Against trying all 2,500 policies of three layers."""
     rules = (
@@ -211,14 +228,14 @@ def test_evolution_covers_more_than_tpe_and_random_search(seed):
     assert found["evolve"] > found["random"] + 0.05
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_table_makes_the_beginning_better(seed):
-    found = []
-    for table in (False, True):
-        evaluator, space = land(8, seed, table)
-        trials = searched(EvolveProposer(space, FRONT, (), seed), evaluator, 16)
-        found.append(covered(trials, FRONT, (), evaluator.baseline))
-    assert found[1] > found[0]
+def test_a_table_makes_the_beginning_better():
+    found = {False: [], True: []}
+    for seed in range(4):  # one beginning of 16 trials may have luck
+        for table, shares in found.items():
+            evaluator, space = land(8, seed, table)
+            trials = searched(EvolveProposer(space, FRONT, (), seed), evaluator, 16)
+            shares.append(covered(trials, FRONT, (), evaluator.baseline))
+    assert sum(found[True]) > sum(found[False]) + 0.04
 
 
 def test_a_filter_makes_random_search_better():
@@ -244,20 +261,20 @@ def test_a_filter_asks_its_proposer_for_the_numbers_behind_one_trial():
 
 
 @pytest.mark.parametrize(
-    ("make", "settings_", "message"),
+    ("name", "settings_", "message"),
     [
-        (EvolveProposer, {"startup": -1}, "proposer evolve: startup must be at least 0, not -1"),
-        (EvolveProposer, {"children": 0}, "proposer evolve: children must be at least 1, not 0"),
-        (EvolveProposer, {"generations": 0}, "proposer evolve: generations must be at least 1, not 0"),
-        (FilterProposer, {"candidates": 0}, "proposer filter: candidates must be at least 1, not 0"),
-        (FilterProposer, {"startup": -1}, "proposer filter: startup must be at least 0, not -1"),
-        (FilterProposer, {"proposer": "filter"}, "proposer filter: proposer must be another one"),
-        (FilterProposer, {"proposer": "rndom"}, "unknown name 'rndom', did you mean 'random'"),
+        ("evolve", {"startup": -1}, "startup: must be from 0 to 1,000,000, not -1"),
+        ("evolve", {"children": 0}, "children: must be from 1 to 10,000, not 0"),
+        ("evolve", {"generations": 0}, "generations: must be from 1 to 1,000, not 0"),
+        ("filter", {"candidates": 0}, "candidates: must be from 1 to 1,000, not 0"),
+        ("filter", {"startup": -1}, "startup: must be from 0 to 1,000,000, not -1"),
+        ("filter", {"proposer": "filter"}, "proposer: must be one of portfolio, .*, not 'filter'"),
+        ("filter", {"proposer": "rndom"}, "proposer: must be one of .*, not 'rndom', did you mean 'random'"),
     ],
 )
-def test_settings_out_of_range_are_refused(make, settings_, message):
-    with pytest.raises(SpecError, match=message):
-        make(MIXED, FRONT, (), 0, **settings_)
+def test_settings_out_of_range_are_refused(name, settings_, message):
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{message}"):
+        member(name, MIXED, FRONT, (), 0, **settings_)
 
 
 def test_policies_of_several_rungs_are_compared_at_the_highest():

@@ -20,6 +20,7 @@ from automc.evaluation.synthetic import SyntheticEvaluator, SyntheticSettings
 from automc.operators import OPERATORS, ORDER
 from automc.proposers.descent import Descent
 from automc.proposers.greedy import GreedyProposer
+from automc.proposers.members import member
 from automc.proposers.targets import Targets
 from automc.proposers.uniform import UniformProposer
 
@@ -197,16 +198,16 @@ def test_what_failed_is_not_asked_again_and_is_nobodys_best():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"step": 0.0}, r"step must be in \(0, 1\], not 0.0"),
-        ({"step": 1.5}, r"step must be in \(0, 1\], not 1.5"),
-        ({"decay": 0.0}, r"decay must be in \(0, 1\], not 0.0"),
-        ({"candidates": -1}, "candidates must be at least 0, not -1"),
+        ({"step": 0.0}, r"step: must be above 0 and at most 1, not 0.0"),
+        ({"step": 1.5}, r"step: must be above 0 and at most 1, not 1.5"),
+        ({"decay": 0.0}, r"decay: must be above 0 and at most 1, not 0.0"),
+        ({"candidates": -1}, "candidates: must be from 0 to 10,000, not -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     _, space = network(3, PRUNE, sensed=False)
-    with pytest.raises(SpecError, match=f"proposer greedy: {message}"):
-        GreedyProposer(space, FRONT, (), 0, **settings)
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{message}"):
+        member("greedy", space, FRONT, (), 0, **settings)
 
 
 def test_a_study_without_any_cost_is_refused():

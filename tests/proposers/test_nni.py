@@ -93,9 +93,9 @@ def test_what_cannot_work_is_refused_in_one_line():
         SpecError, match=r"^proposer nni: its tuners have one objective, the study has 2 \(loss, macs\)"
     ):
         NNIProposer(CUBE, (*ONE, Objective("macs")), (), 0)
-    with pytest.raises(SpecError, match=r"^proposer nni: tuner must be one of tpe, evolution, .*, not 'smac'$"):
+    with pytest.raises(SpecError, match=r"^proposer\.settings\.tuner: must be one of tpe, evolution, .*, not 'smac'$"):
         proposer("nni", tuner="smac")
-    with pytest.raises(SpecError, match=r"^proposer nni: memory must be at least 20, not 5$"):
+    with pytest.raises(SpecError, match=r"^proposer\.settings\.memory: must be from 20 to 100,000, not 5$"):
         proposer("nni", memory=5)
 
 

@@ -208,8 +208,8 @@ def test_what_cannot_work_is_refused_in_one_line():
     words = space_of(Choice(("a", "b", "c")), Real(0.0, 1.0))
     with pytest.raises(SpecError, match=r"needs at least two ordered decisions, the space has 1; use tpe"):
         CMAESProposer(words, ONE, (), 0)
-    with pytest.raises(SpecError, match=r"sequence must be sobol or halton, not 'faure'"):
-        QMCProposer(CUBE, ONE, (), 0, sequence="faure")
+    with pytest.raises(SpecError, match=r"sequence: must be one of sobol, halton, not 'faure'"):
+        proposer("qmc", sequence="faure")
     with pytest.raises(SpecError, match=r"group = true needs multivariate = true"):
         TPEProposer(CUBE, ONE, (), 0, multivariate=False, group=True)
 
@@ -228,7 +228,7 @@ def test_what_cannot_work_is_refused_in_one_line():
 )
 def test_settings_out_of_range_are_refused(name, settings):
     key = next(iter(settings))
-    with pytest.raises(SpecError, match=rf"^proposer {name}: {key} must be at least \d+, not -?\d+$"):
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{key}: must be (0 or )?from \d+ to [\d,]+, not -?\d+$"):
         proposer(name, **settings)
 
 

@@ -66,15 +66,39 @@ def by(proposal: Proposal) -> str:
 def test_members_that_cannot_work_with_the_study_are_left_out(table):
     asked = built("refusing good", first=4)
     assert {by(proposal) for proposal in asked.ask(range(4))} == {"good"}
-    with pytest.raises(SpecError, match="no member can work with this study: proposer refusing: wants the moon"):
+    assert asked.remarks == ("portfolio: members are good; left out: refusing (wants the moon)",)
+    assert built("good bad").remarks == ("portfolio: members are good, bad",)
+    with pytest.raises(SpecError, match=r"no member can work with this study: refusing \(wants the moon\)$"):
         built("refusing")
-    with pytest.raises(SpecError, match="members: unknown name 'goood', did you mean 'good'"):
-        built("good, goood")
-    for wrong in ("", "portfolio good"):
-        with pytest.raises(SpecError, match="members must name other proposers"):
-            built(wrong)
-    with pytest.raises(SpecError, match="first must be at least 0, not -1"):
-        built("good", first=-1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"members": "good, goood"}, "members: must name other proposers, not 'goood', did you mean 'good'"),
+        ({"members": ["good", "portfolio"]}, "members: must name other proposers, not 'portfolio'"),
+        ({"members": ""}, r"members: must name proposers, as in \[allocate, evolve\] or 'allocate evolve', not ''"),
+        ({"members": 7}, "members: must name proposers, as in .*, not 7"),
+        ({"members": ["good", 7]}, "members: must name other proposers, not 7"),
+        ({"first": -1}, "first: must be from 0 to 1,000,000, not -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(table, wrong, message):
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{message}"):
+        members.member("portfolio", SPACE, OBJECTIVES, CONSTRAINTS, 0, **wrong)
+
+
+def test_all_mistakes_are_named_at_once(table):
+    with pytest.raises(SpecError) as error:
+        members.member("portfolio", SPACE, OBJECTIVES, CONSTRAINTS, 0, firts=3, members="goood", first="many")
+    keys = [line.split(":")[0] for line in str(error.value).splitlines()]
+    assert keys == [f"proposer.settings.{key}" for key in ("firts", "members", "first")]
+    assert "did you mean 'first'" in str(error.value)
+
+
+def test_members_are_a_list_or_one_text(table):
+    proposals = [built(names).ask(range(20)) for names in ("good, bad", "good bad", ["good", "bad"])]
+    assert proposals[0] == proposals[1] == proposals[2]
 
 
 def test_it_wants_the_sensitivities_that_its_members_want(table):

@@ -27,6 +27,7 @@ from automc.proposers.allocate import tables as tables_module
 from automc.proposers.allocate.exact import candidates, components, enumerated, knapsack, program
 from automc.proposers.allocate.refit import Evidence, prior, refitted
 from automc.proposers.allocate.solve import ask
+from automc.proposers.members import member
 
 TASK, BOPS = Objective("top1"), Objective("bops_ratio")
 RATIOS = ("params_ratio", "macs_ratio", "bops_ratio", "size_ratio")
@@ -352,14 +353,14 @@ def test_criteria_are_learned_and_kd_settings_begin_in_the_middle():
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"measure": "guess"}, "measure must be one of loss, error, trace, not 'guess'"),
-        ({"spread": -1.0}, "spread must be at least 0"),
-        ({"gap": 2.0}, "gap must be in"),
+        ({"measure": "guess"}, "measure: must be one of loss, error, trace, not 'guess'"),
+        ({"spread": -1.0}, "spread: must be from 0 to 1,000, not -1.0"),
+        ({"gap": 2.0}, "gap: must be from 0 to 1, not 2.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(chosen, message):
-    with pytest.raises(SpecError, match=f"proposer allocate: {message}"):
-        AllocateProposer(SMALL, (TASK, BOPS), (), 0, **chosen)
+    with pytest.raises(SpecError, match=rf"^proposer\.settings\.{message}"):
+        member("allocate", SMALL, (TASK, BOPS), (), 0, **chosen)
 
 
 def test_a_study_without_a_limit_or_without_anything_to_allocate_is_refused():

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy, Site, Value
 from automc.core.ports import Proposal
 from automc.core.sensitivity import MEASURES
+from automc.core.signature import OneOf, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
 from automc.errors import SpecError
@@ -23,6 +25,7 @@ from automc.proposers.allocate.model import DamageModel
 from automc.proposers.allocate.refit import Evidence, Posterior, prior, refitted
 from automc.proposers.allocate.solve import Solution, neighbours, solve
 from automc.proposers.allocate.tables import Floats, Indices, Tables
+from automc.proposers.fresh import fresh
 from automc.proposers.targets import Targets
 
 FIRST = 16
@@ -46,7 +49,7 @@ class AllocateProposer:
             exactly, in seconds instead of milliseconds; 1 never does.
 
     Raises:
-        SpecError: a setting out of range, nothing to allocate, or nothing that limits the cost.
+        SpecError: nothing to allocate, or nothing that limits the cost.
     """
 
     def __init__(
@@ -55,20 +58,15 @@ class AllocateProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        measure: str = "loss",
-        spread: float = 1.0,
-        gap: float = 0.02,
+        measure: Annotated[str, OneOf(tuple(MEASURES))] = "loss",
+        spread: Annotated[float, Within(0, 1000)] = 1.0,
+        gap: Annotated[float, Within(0, 1)] = 0.02,
     ) -> None:
-        if measure not in MEASURES:
-            raise SpecError(f"proposer allocate: measure must be one of {', '.join(MEASURES)}, not {measure!r}")
-        if not (math.isfinite(spread) and spread >= 0):
-            raise SpecError(f"proposer allocate: spread must be at least 0, not {spread}")
-        if not 0 <= gap <= 1:
-            raise SpecError(f"proposer allocate: gap must be in [0, 1], not {gap}")
         self._space, self._seed, self._spread, self._gap = space, seed, spread, gap
         self.measures = (measure,)
         self._budget = Budget(space, constraints)
         self._targets = Targets(space, objectives, constraints, self._budget)
+        self.remarks = self._targets.remarks
         self.model = DamageModel(space, measure)
         if not self.model.axes:
             raise SpecError(
@@ -98,19 +96,22 @@ class AllocateProposer:
         known = self._memory.posterior()
         found: Solution | None = None
         for attempt in range(_TRIES):
-            draw = None
-            if attempt or not self._means(number):
-                draw = self._spread * np.random.default_rng([self._seed, number, attempt]).standard_normal(known.size)
+            draw = np.random.default_rng([self._seed, number, attempt])
+            sure = not attempt and self._means(number)
+            spread = None if sure else self._spread * draw.standard_normal(known.size)
             # What is surely known gives one policy; what was thought before any trial gives others.
-            spread = known if attempt < 2 else self._memory.prior._replace(mean=known.mean)
-            weights, coefficients = spread.weights(len(self.model.axes), draw)
+            thought = known if attempt < 2 else self._memory.prior._replace(mean=known.mean)
+            weights, coefficients = thought.weights(len(self.model.axes), spread)
             damages, free = self.model.weighted(weights).damages, self._free.values(coefficients)
-            found = self._solution(damages, bounds, draw is None)
+            found = self._solution(damages, bounds, sure)
             policy = self._policy(free, found.choice)
             if policy not in self._seen:
                 return Proposal(policy, _memo(found, self.tables.exact))
         assert found is not None
-        return Proposal(self._neighbour(found.choice, damages, bounds, free), _memo(found, exact=False))
+        near = self._neighbour(found.choice, damages, bounds, free)
+        if near in self._seen:
+            near = fresh(self._space, self._budget, near, self._seen.__contains__, draw, self._targets.at(number))
+        return Proposal(near, _memo(found, exact=False))
 
     def _means(self, number: int) -> bool:
         return not self._spread or number % 4 == 0 or (bool(self._targets.swept) and number < FIRST)

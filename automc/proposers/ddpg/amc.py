@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from automc.core.layers import Layer
 from automc.core.ledger import Ledger
 from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy, Value
+from automc.core.signature import OneOf, Within
 from automc.core.space import Decision, SearchSpace
 from automc.errors import SpecError
 from automc.proposers.ddpg.agent import Agent, AgentSettings, Floats
@@ -27,10 +29,20 @@ from automc.proposers.ddpg.episode import (
     task_of,
     values_of,
 )
-from automc.proposers.ddpg.proposer import Choose, EpisodeProposer, checked_agent, checked_replay
+from automc.proposers.ddpg.proposer import (
+    Choose,
+    Count,
+    Decay,
+    EpisodeProposer,
+    Priority,
+    Rate,
+    Replay,
+    Sigma,
+    Units,
+    Warmup,
+)
 from automc.proposers.targets import Targets
 
-VARIANTS = ("code", "paper")
 GUARANTEED = ("error_macs", "error_params")
 """Rewards that weigh accuracy against cost by themselves, so that no budget is needed."""
 
@@ -67,48 +79,42 @@ class AMCProposer(EpisodeProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        variant: str = "code",
-        reward: str = "accuracy",
-        replay: str = "executed",
-        lower: float = 0.2,
-        warmup: int = 100,
-        sigma: float = 0.5,
-        decay: float = 0.95,
-        episodes: int = 100,
-        hidden: int = 300,
-        actor_rate: float = 1e-4,
-        critic_rate: float = 1e-3,
-        batch: int = 64,
-        updates: int = 0,
-        priority: float = 0.0,
+        variant: Annotated[str, OneOf(("code", "paper"))] = "code",
+        reward: Annotated[str, OneOf(("accuracy", *GUARANTEED))] = "accuracy",
+        replay: Replay = "executed",
+        lower: Annotated[float, Within(0, 1, below=True)] = 0.2,
+        warmup: Warmup = 100,
+        sigma: Sigma = 0.5,
+        decay: Decay = 0.95,
+        episodes: Count = 100,
+        hidden: Units = 300,
+        actor_rate: Rate = 1e-4,
+        critic_rate: Rate = 1e-3,
+        batch: Count = 64,
+        updates: Annotated[int, Within(0, 10_000)] = 0,
+        priority: Priority = 0.0,
     ) -> None:
-        _one_of("variant", variant, VARIANTS)
-        _one_of("reward", reward, ("accuracy", *GUARANTEED))
-        if not 0 <= lower < 1:
-            raise SpecError(f"proposer amc: lower must be at least 0 and below 1, not {lower}")
         refuse_others("amc", space, [("prune", "prune_ratio")])
         refuse_unpredicted("amc", constraints)
         budget = Budget(space, constraints)
         task = task_of("amc", objectives)
         targets = None if reward in GUARANTEED else Targets(space, objectives, constraints, budget)
         environment = _Pruning(space, budget, targets, (variant, lower), lambda m: REWARDS[reward](task, m))
-        agent = checked_agent(
-            "amc",
-            AgentSettings(
-                hidden=hidden,
-                actor_rate=actor_rate,
-                critic_rate=critic_rate,
-                batch=batch,
-                capacity=episodes * environment.steps,
-                warmup=warmup,
-                sigma=sigma,
-                decay=decay,
-                updates=updates,
-                priority=priority,
-            ),
+        agent = AgentSettings(
+            hidden=hidden,
+            actor_rate=actor_rate,
+            critic_rate=critic_rate,
+            batch=batch,
+            capacity=episodes * environment.steps,
+            warmup=warmup,
+            sigma=sigma,
+            decay=decay,
+            updates=updates,
+            priority=priority,
         )
+        self.remarks = targets.remarks if targets else ()
         found = Agent(environment.features, 1, agent, seed)
-        super().__init__(environment, found, seed, budget, checked_replay("amc", replay))
+        super().__init__(environment, found, seed, budget, replay)
 
 
 class _Pruning:
@@ -173,11 +179,6 @@ class _Pruning:
                 self._so_far.put({decision.site: value})
             last = 1 - float(value)
         return states
-
-
-def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise SpecError(f"proposer amc: {key} must be one of {', '.join(allowed)}, not {value!r}")
 
 
 def _keeping(decision: Decision, lower: float) -> Callable[[float], Value]:

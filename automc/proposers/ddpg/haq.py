@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from automc.core.budget import Budget
 from automc.core.layers import Layer
 from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy, Value
+from automc.core.signature import Within
 from automc.core.space import Decision, SearchSpace
 from automc.errors import SpecError
 from automc.proposers.ddpg.agent import Agent, AgentSettings, Floats
@@ -27,7 +28,18 @@ from automc.proposers.ddpg.episode import (
     task_of,
     values_of,
 )
-from automc.proposers.ddpg.proposer import Choose, EpisodeProposer, checked_agent, checked_replay
+from automc.proposers.ddpg.proposer import (
+    Choose,
+    Count,
+    Decay,
+    EpisodeProposer,
+    Priority,
+    Rate,
+    Replay,
+    Sigma,
+    Units,
+    Warmup,
+)
 from automc.proposers.targets import Targets
 
 WEIGHTS, ACTIVATIONS = "weight_bits", "activation_bits"
@@ -64,25 +76,23 @@ class HAQProposer(EpisodeProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        replay: str = "executed",
-        low: int = 2,
-        high: int = 8,
-        ends: int = 8,
-        warmup: int = 20,
-        sigma: float = 0.5,
-        decay: float = 0.99,
-        episodes: int = 128,
-        hidden: int = 300,
-        actor_rate: float = 1e-4,
-        critic_rate: float = 1e-3,
-        batch: int = 64,
-        updates: int = 0,
-        priority: float = 0.0,
+        replay: Replay = "executed",
+        low: Annotated[int, Within(1, 32)] = 2,
+        high: Annotated[int, Within(1, 32)] = 8,
+        ends: Annotated[int, Within(0, 32)] = 8,
+        warmup: Warmup = 20,
+        sigma: Sigma = 0.5,
+        decay: Decay = 0.99,
+        episodes: Count = 128,
+        hidden: Units = 300,
+        actor_rate: Rate = 1e-4,
+        critic_rate: Rate = 1e-3,
+        batch: Count = 64,
+        updates: Annotated[int, Within(0, 10_000)] = 0,
+        priority: Priority = 0.0,
     ) -> None:
-        if not 1 <= low < high <= 32:
-            raise SpecError(f"proposer haq: low must be below high, both from 1 to 32, not {low} and {high}")
-        if not 0 <= ends <= 32:
-            raise SpecError(f"proposer haq: ends must be from 0 to 32, not {ends}")
+        if low >= high:
+            raise SpecError(f"proposer.settings.low: haq: must be below high, which is {high}, not {low}")
         refuse_others("haq", space, [("quantize", WEIGHTS), ("quantize", ACTIVATIONS)])
         refuse_unpredicted("haq", constraints)
         budget = Budget(space, constraints)
@@ -91,23 +101,22 @@ class HAQProposer(EpisodeProposer):
         environment = _Quantizing(
             space, budget, targets, (low, high, ends), lambda metrics: REWARDS["accuracy_points"](task, metrics)
         )
-        agent = checked_agent(
-            "haq",
-            AgentSettings(
-                hidden=hidden,
-                actor_rate=actor_rate,
-                critic_rate=critic_rate,
-                batch=batch,
-                capacity=episodes * environment.steps,
-                warmup=warmup,
-                sigma=sigma,
-                decay=decay,
-                updates=updates,
-                priority=priority,
-            ),
+        agent = AgentSettings(
+            hidden=hidden,
+            actor_rate=actor_rate,
+            critic_rate=critic_rate,
+            batch=batch,
+            capacity=episodes * environment.steps,
+            warmup=warmup,
+            sigma=sigma,
+            decay=decay,
+            updates=updates,
+            priority=priority,
         )
+        beyond = f"haq: the first and the last layer have {ends} bits, as 'ends' says, which is above 'high' {high}"
+        self.remarks = (*targets.remarks, *([beyond] if environment.most > high else ()))
         found = Agent(environment.features, 1, agent, seed)
-        super().__init__(environment, found, seed, budget, checked_replay("haq", replay))
+        super().__init__(environment, found, seed, budget, replay)
 
 
 class Bits:
@@ -115,13 +124,22 @@ class Bits:
 
     Args:
         limits: least and most bits. pinned: bits that it has whatever the action, or None.
+
+    Raises:
+        SpecError: the domain has no value within the limits.
     """
 
     def __init__(self, decision: Decision, limits: tuple[int, int], pinned: int | None) -> None:
         allowed = sorted(decision.domain.values(2), key=float)
-        self.values = [v for v in allowed if limits[0] <= float(v) <= limits[1]] or allowed
+        self.values = [v for v in allowed if limits[0] <= float(v) <= limits[1]]
         if pinned is not None:
             self.values = [nearest(allowed, pinned)]
+        if not self.values:
+            has = ", ".join(map(str, allowed))
+            raise SpecError(
+                f"proposer.settings.high: haq: {decision.site} has no value from {limits[0]} to {limits[1]} bits "
+                f"(it has: {has}); move 'low' or 'high'"
+            )
         self._low, self._high = float(self.values[0]), float(self.values[-1])
 
     def value(self, action: float) -> Value:
@@ -159,6 +177,7 @@ class _Quantizing:
         last = len(space.layers.layers) - 1
         pinned = [ends if ends and layer.index in (0, last) else None for layer in layers]
         self._bits = [Bits(d, (low, high), pin) for d, pin in zip(self._decisions, pinned, strict=True)]
+        self.most = max(float(bits.values[-1]) for bits in self._bits)
         turns = [Turn(d, bits.value) for d, bits in zip(self._decisions, self._bits, strict=True)]
         self._walk = Walk(space, turns, budget)
         self._states = scaled([_row(layer) for layer in layers])

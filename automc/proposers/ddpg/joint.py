@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 from scipy.special import ndtr
@@ -14,15 +15,17 @@ from automc.core.budget import Budget
 from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy
 from automc.core.ports import Proposal
+from automc.core.signature import MOST, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
-from automc.errors import OutOfSpace, SpecError, StoreError
+from automc.errors import OutOfSpace, StoreError
 from automc.proposers.ddpg.agent import Agent, AgentSettings, Episode, truncated
 from automc.proposers.ddpg.annals import GOALS, Annals, Told
 from automc.proposers.ddpg.course import Course, Trace
 from automc.proposers.ddpg.credit import Credit
 from automc.proposers.ddpg.currencies import bounds
 from automc.proposers.ddpg.memory import packed, unpacked
+from automc.proposers.ddpg.proposer import Count, Decay, Priority, Sigma, Units, Warmup
 from automc.proposers.ddpg.reference import Reference
 from automc.proposers.ddpg.senses import Senses, absolute, relative, spread
 from automc.proposers.ddpg.steps import Array, steps_of
@@ -63,7 +66,7 @@ class JointProposer:
         hindsight, sensitivities: 0 to learn without.
 
     Raises:
-        SpecError: a setting is out of range, or nothing limits the cost.
+        SpecError: nothing limits the cost.
     """
 
     measures = ("loss",)
@@ -74,20 +77,21 @@ class JointProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        warmup: int = 24,
-        sigma: float = 0.2,
-        decay: float = 0.995,
-        updates: int = 4,
-        hidden: int = 64,
-        discount: float = 0.0,
-        caution: float = 20.0,
-        priority: float = 0.0,
-        hindsight: int = 1,
-        sensitivities: int = 1,
+        warmup: Warmup = 24,
+        sigma: Sigma = 0.2,
+        decay: Decay = 0.995,
+        updates: Count = 4,
+        hidden: Units = 64,
+        discount: Annotated[float, Within(0, 1)] = 0.0,
+        caution: Annotated[float, Within(0, MOST)] = 20.0,
+        priority: Priority = 0.0,
+        hindsight: Annotated[int, Within(0, 1)] = 1,
+        sensitivities: Annotated[int, Within(0, 1)] = 1,
     ) -> None:
         self._space, self._seed = space, seed
         self._budget = Budget(space, constraints)
         self._targets = Targets(space, objectives, constraints, self._budget)
+        self.remarks = self._targets.remarks
         self._steps = steps_of(space)
         self._course = Course(space, self._budget, self._steps)
         self._annals = Annals(Credit(objectives, constraints))
@@ -106,7 +110,6 @@ class JointProposer:
             priority=priority,
             caution=caution,
         )
-        _check(self._settings, warmup, sigma, decay, {"hindsight": hindsight, "sensitivities": sensitivities})
 
     @cached_property
     def _aimed(self) -> Array:
@@ -233,20 +236,3 @@ def _aim(trial: Trial) -> int | None:
     except (ValueError, TypeError, KeyError):
         return None
     return aim if isinstance(aim, int) and not isinstance(aim, bool) and aim >= 0 else None
-
-
-def _check(found: AgentSettings, warmup: int, sigma: float, decay: float, switches: dict[str, int]) -> None:
-    rules = {
-        "warmup": (warmup >= 0, "at least 0", warmup),
-        "sigma": (0 <= sigma <= 1, "in [0, 1]", sigma),
-        "decay": (0 < decay <= 1, "above 0 and at most 1", decay),
-        "updates": (found.updates >= 1, "at least 1", found.updates),
-        "hidden": (found.hidden >= 1, "at least 1", found.hidden),
-        "discount": (0 <= found.discount <= 1, "in [0, 1]", found.discount),
-        "caution": (found.caution >= 0 and math.isfinite(found.caution), "at least 0", found.caution),
-        "priority": (0 <= found.priority <= 1, "in [0, 1]", found.priority),
-        **{name: (value in (0, 1), "0 or 1", value) for name, value in switches.items()},
-    }
-    for key, (right, rule, value) in rules.items():
-        if not right:
-            raise SpecError(f"proposer ddpg: {key} must be {rule}, not {value}")

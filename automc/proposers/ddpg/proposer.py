@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,24 @@ from numpy.typing import NDArray
 from automc.core.budget import Budget
 from automc.core.policy import Policy
 from automc.core.ports import Proposal
+from automc.core.signature import MOST, OneOf, Within
 from automc.core.trial import Trial, TrialState
-from automc.errors import SpecError, StoreError
-from automc.proposers.ddpg.agent import Agent, AgentSettings, Episode, Floats
+from automc.errors import StoreError
+from automc.proposers.ddpg.agent import Agent, Episode, Floats
 from automc.proposers.ddpg.memory import packed, unpacked
 
 Choose = Callable[[int, Floats], NDArray[np.float64]]
 """The actions, in [0, 1], that the agent wants at a step (from 0) in a state."""
 
-REPLAYS = ("executed", "proposed")
+Replay = Annotated[str, OneOf(("executed", "proposed"))]
+Warmup = Annotated[int, Within(0, MOST)]
+Sigma = Annotated[float, Within(0, 1)]
+Decay = Annotated[float, Within(0, 1, above=True)]
+Units = Annotated[int, Within(1, 4096)]
+Rate = Annotated[float, Within(0, 1, above=True, below=True)]
+Count = Annotated[int, Within(1, 10_000)]
+Priority = Annotated[float, Within(0, 1)]
+"""Settings of agents, and what each may be."""
 
 
 class Environment(Protocol):
@@ -154,34 +163,6 @@ class _Known(NamedTuple):
     owner: int
     rung: int
     reward: float
-
-
-def checked_replay(name: str, replay: str) -> str:
-    """Raises SpecError for another than those of REPLAYS."""
-    if replay not in REPLAYS:
-        raise SpecError(f"proposer {name}: replay must be {' or '.join(REPLAYS)}, not {replay!r}")
-    return replay
-
-
-def checked_agent(name: str, found: AgentSettings) -> AgentSettings:
-    """Raises SpecError for a setting that is out of range."""
-    rules: dict[str, tuple[bool, str]] = {
-        "warmup": (found.warmup >= 0, "at least 0"),
-        "updates": (found.updates >= 0, "at least 0"),
-        "sigma": (found.sigma >= 0 and math.isfinite(found.sigma), "at least 0 and finite"),
-        "decay": (0 < found.decay <= 1, "above 0 and at most 1"),
-        "priority": (0 <= found.priority <= 1, "in [0, 1]"),
-        "actor_rate": (0 < found.actor_rate < 1, "above 0 and below 1"),
-        "critic_rate": (0 < found.critic_rate < 1, "above 0 and below 1"),
-        "hidden": (found.hidden >= 1, "at least 1"),
-        "batch": (found.batch >= 1, "at least 1"),
-    }
-    if found.capacity < 1:
-        raise SpecError(f"proposer {name}: episodes must be at least 1")
-    for key, (right, rule) in rules.items():
-        if not right:
-            raise SpecError(f"proposer {name}: {key} must be {rule}, not {getattr(found, key)}")
-    return found
 
 
 def _read(memo: str) -> dict[str, Any]:

@@ -78,11 +78,11 @@ class Archive:
         self._values.add(values)
         self._facts.add([float(trial.rung), excess])
 
-    def highest(self, first: int = 0) -> NDArray[np.int64]:
-        """Of every policy the row of its highest rung, among the rows from ``first`` on; in order."""
+    def highest(self, first: int = 0, end: int | None = None) -> NDArray[np.int64]:
+        """Of every policy the row of its highest rung, among the rows from ``first`` to before ``end``; in order."""
         best: dict[bytes, int] = {}
         rungs = self.rungs
-        for row in range(first, len(self)):
+        for row in range(first, len(self) if end is None else end):
             place = key(self.cubes[row])
             if place not in best or rungs[best[place]] <= rungs[row]:
                 best[place] = row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from automc.core.decoded import Array
 from automc.core.metrics import Constraint, Objective
 from automc.core.policy import Policy
 from automc.core.ports import Proposal
+from automc.core.signature import MOST, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
-from automc.errors import SpecError
 from automc.proposers.evolve.judge import Judge
 from automc.proposers.evolve.threads import one_thread
 
@@ -46,13 +47,10 @@ class EvolveProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        startup: int = 12,
-        generations: int = 4,
-        children: int = 64,
+        startup: Annotated[int, Within(0, MOST)] = 12,
+        generations: Annotated[int, Within(1, 1000)] = 4,
+        children: Annotated[int, Within(1, 10_000)] = 64,
     ) -> None:
-        for name, value in (("startup", startup), ("generations", generations), ("children", children)):
-            if value < (0 if name == "startup" else 1):
-                raise SpecError(f"proposer evolve: {name} must be at least {int(name != 'startup')}, not {value}")
         self._seed, self._startup = seed, startup
         self._generations, self._children = generations, children
         self._judge = Judge(space, objectives, constraints, seed)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
 from automc.core.metrics import Constraint, Objective
 from automc.core.ports import Proposal
+from automc.core.signature import MOST, OneOf, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
-from automc.errors import SpecError
 from automc.proposers.evolve.judge import Judge
 from automc.proposers.evolve.threads import one_thread
-from automc.proposers.members import member
+from automc.proposers.members import PROPOSERS, member
+
+OTHERS = tuple(name for name in PROPOSERS if name != "filter")
 
 
 class FilterProposer:
@@ -33,16 +36,10 @@ class FilterProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        proposer: str = "random",
-        candidates: int = 16,
-        startup: int = 12,
+        proposer: Annotated[str, OneOf(OTHERS)] = "random",
+        candidates: Annotated[int, Within(1, 1000)] = 16,
+        startup: Annotated[int, Within(0, MOST)] = 12,
     ) -> None:
-        if candidates < 1:
-            raise SpecError(f"proposer filter: candidates must be at least 1, not {candidates}")
-        if startup < 0:
-            raise SpecError(f"proposer filter: startup must be at least 0, not {startup}")
-        if proposer == "filter":
-            raise SpecError("proposer filter: proposer must be another one, not 'filter'")
         self._space, self._candidates, self._startup = space, candidates, startup
         self._source = member(proposer, space, objectives, constraints, seed)
         self._judge = Judge(space, objectives, constraints, seed)

@@ -97,8 +97,7 @@ class Judge:
     def _learn(self, step: int) -> None:
         """Refit on the first ``step`` rows: the best, the newest, and others evenly spread over the rest."""
         archive = self._archive
-        rows = archive.highest()
-        rows = rows[rows < step]
+        rows = archive.highest(end=step)
         losses = self._measured(rows)
         best = rows[leading(losses, archive.excess[rows], _POOL)]
         self._pool = np.sort(best)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -15,12 +16,14 @@ from optuna.trial import TrialState as OptunaState
 
 from automc.core.metrics import Constraint, Objective
 from automc.core.ports import Proposal
+from automc.core.signature import MOST, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
-from automc.errors import SpecError
 from automc.proposers.optuna.parameters import distribution, parameter, value
 from automc.proposers.told import Told
 from automc.proposers.uniform import UniformProposer
+
+Anchors = Annotated[int, Within(0, MOST)]
 
 
 class OptunaProposer:
@@ -49,10 +52,9 @@ class OptunaProposer:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        anchors: int = 8,
+        anchors: Anchors = 8,
         memory: int = 0,
     ) -> None:
-        self._require("anchors", anchors, 0)
         self._space, self._objectives, self._constraints = space, tuple(objectives), tuple(constraints)
         self._seed, self._anchors = seed, anchors
         self._uniform = UniformProposer(space, objectives, constraints, seed)
@@ -97,10 +99,6 @@ class OptunaProposer:
             # What is asked is only a vehicle: what counts is told later, by whoever measured it.
             asked = study.ask(self._distributions).params
         return Proposal(self._space.policy({d.site: value(d, asked[str(d.site)]) for d in self._space.decisions}))
-
-    def _require(self, setting: str, found: int, least: int) -> None:
-        if found < least:
-            raise SpecError(f"proposer {self.name}: {setting} must be at least {least}, not {found}")
 
 
 class _Shown(InMemoryStorage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -12,9 +12,10 @@ from optuna.samplers import NSGAIIISampler, NSGAIISampler
 from optuna.trial import FrozenTrial
 
 from automc.core.metrics import Constraint, Objective
+from automc.core.signature import Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
-from automc.proposers.optuna.base import OptunaProposer, in_memory
+from automc.proposers.optuna.base import Anchors, OptunaProposer, in_memory
 
 
 class NSGA2Proposer(OptunaProposer):
@@ -36,10 +37,9 @@ class NSGA2Proposer(OptunaProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        anchors: int = 8,
-        population: int = 20,
+        anchors: Anchors = 8,
+        population: Annotated[int, Within(2, 10_000)] = 20,
     ) -> None:
-        self._require("population", population, 2)
         self._population = population
         self._parents: list[list[FrozenTrial]] = [[]]
         super().__init__(space, objectives, constraints, seed, anchors)
@@ -89,11 +89,10 @@ class NSGA3Proposer(NSGA2Proposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        anchors: int = 8,
-        population: int = 20,
-        divisions: int = 0,
+        anchors: Anchors = 8,
+        population: Annotated[int, Within(2, 10_000)] = 20,
+        divisions: Annotated[int, Within(0, 50)] = 0,
     ) -> None:
-        self._require("divisions", divisions, 0)
         self._divisions = divisions or _divisions(len(objectives), population)
         super().__init__(space, objectives, constraints, seed, anchors, population)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -11,9 +11,12 @@ from optuna.samplers import BaseSampler, GPSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from automc.core.metrics import Constraint, Objective
+from automc.core.signature import MOST, OneOf, Within
 from automc.core.space import SearchSpace
 from automc.errors import SpecError
-from automc.proposers.optuna.base import OptunaProposer
+from automc.proposers.optuna.base import Anchors, OptunaProposer
+
+Memory = Annotated[int, Within(20, 100_000)]
 
 
 class TPEProposer(OptunaProposer):
@@ -35,16 +38,14 @@ class TPEProposer(OptunaProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        anchors: int = 8,
-        startup: int = 16,
-        memory: int = 250,
+        anchors: Anchors = 8,
+        startup: Annotated[int, Within(1, MOST)] = 16,
+        memory: Memory = 250,
         multivariate: bool = True,
         group: bool = False,
     ) -> None:
-        self._require("startup", startup, 1)
-        self._require("memory", memory, 20)
         if group and not multivariate:
-            raise SpecError("proposer tpe: group = true needs multivariate = true")
+            raise SpecError("proposer.settings.group: tpe: group = true needs multivariate = true")
         self._startup, self._multivariate = startup, multivariate
         self._groups = _by_layer(space) if group else []
         super().__init__(space, objectives, constraints, seed, anchors, memory)
@@ -99,14 +100,11 @@ class GPProposer(OptunaProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        anchors: int = 8,
-        startup: int = 16,
-        memory: int = 100,
-        searches: int = 4,
+        anchors: Anchors = 8,
+        startup: Annotated[int, Within(2, MOST)] = 16,
+        memory: Memory = 100,
+        searches: Annotated[int, Within(2, 1000)] = 4,
     ) -> None:
-        self._require("startup", startup, 2)
-        self._require("memory", memory, 20)
-        self._require("searches", searches, 2)
         self._startup, self._searches = startup, searches
         super().__init__(space, objectives, constraints, seed, anchors, memory)
 
@@ -134,10 +132,8 @@ class QMCProposer(OptunaProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        sequence: str = "sobol",
+        sequence: Annotated[str, OneOf(("sobol", "halton"))] = "sobol",
     ) -> None:
-        if sequence not in ("sobol", "halton"):
-            raise SpecError(f"proposer qmc: sequence must be sobol or halton, not {sequence!r}")
         self._sequence = sequence
         super().__init__(space, objectives, constraints, seed, anchors=0)
 

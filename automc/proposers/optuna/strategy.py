@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import optuna
@@ -17,10 +17,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from automc.core.metrics import Constraint, Objective
+from automc.core.signature import Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
 from automc.errors import SpecError
-from automc.proposers.optuna.base import OptunaProposer
+from automc.proposers.optuna.base import Anchors, OptunaProposer
 
 Optimizer = Any
 """cmaes.CMAwM."""
@@ -53,8 +54,8 @@ class CMAESProposer(OptunaProposer):
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         seed: int,
-        anchors: int = 8,
-        population: int = 0,
+        anchors: Anchors = 8,
+        population: Annotated[int, Within(2, 10_000, zero=True)] = 0,
     ) -> None:
         if len(objectives) > 1:
             names = ", ".join(o.metric for o in objectives)
@@ -69,8 +70,6 @@ class CMAESProposer(OptunaProposer):
             raise SpecError(
                 f"proposer cmaes: needs at least two ordered decisions, the space has {len(self._ordered)}; use tpe"
             )
-        if population:
-            self._require("population", population, 2)
         self._population = population or 4 + int(3 * math.log(len(self._ordered)))
         # Numbers in the unit interval, whole ones too: the margin knows their steps.
         self._scale = _SearchSpaceTransform(self._ordered, transform_step=False, transform_0_1=True)
