@@ -11,9 +11,10 @@ from export_nets import MEAN, SCALE, STD, compressed, digits, fitted, normalise
 from torch import nn
 
 from automc.core.policy import Policy, Site
-from automc.export.bundle import TestSplit, write_bundle
+from automc.export.bundle.normalisation import Normalisation
+from automc.export.bundle.writing import TestSplit, write_bundle
 from automc.export.packed import dumps
-from automc.export.runtime import Normalisation
+from automc.export.proof.proving import verify
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 
@@ -27,7 +28,9 @@ def networks() -> tuple[nn.Module, nn.Module]:
 @functools.cache
 def split() -> TestSplit:
     raw, targets = digits()
-    return TestSplit(raw[1200:], targets[1200:], Normalisation(SCALE, MEAN, STD))
+    with torch.no_grad():
+        answered = networks()[0](normalise(raw[1200:])).numpy()
+    return TestSplit(raw[1200:], targets[1200:], Normalisation(SCALE, MEAN, STD), {"output": answered})
 
 
 @functools.cache
@@ -61,6 +64,7 @@ def write(folder: Path, facts: dict[str, Any] | None = None, **changes: Any) -> 
         "baseline": baseline(),
         "constraints": ["macs_ratio <= 0.5", "top1 >= 0.85", "size_ratio <= 0.4"],
         "realized": {"conv1": {"weight_bits": 4}},
+        "rows": [{"layer": "conv1", "kind": "conv", "weight_bits": 4, "share": 0.25}],
         "study": "digits",
         "trial": 7,
     }
@@ -71,5 +75,7 @@ def write(folder: Path, facts: dict[str, Any] | None = None, **changes: Any) -> 
         "test": split(),
         "policy": Policy({Site("quantize", "conv1", "weight_bits"): 4}),
         "facts": {**known, **(facts or {})},
+        "batches": (1, 8),
+        "prove": functools.partial(verify, rounds=1, apart=False),
     }
-    return write_bundle(folder, **{**arguments, **changes})
+    return write_bundle(folder, **{**arguments, **changes}).folder

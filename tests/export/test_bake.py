@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from automc.errors import ModelError
-from automc.export.bake import bake, fold
-from automc.export.outputs import named_outputs
+from automc.export.baking.bake import bake, fold
+from automc.export.baking.outputs import named_outputs
 
 torch.set_num_threads(1)
 
@@ -107,9 +107,27 @@ def test_without_a_batch_norm_the_frozen_forward_is_the_live_one(form: str) -> N
     model[3].input_quantizer = Rounding(4, -1.0, 2.0)
     inputs = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     baked = bake(model, inputs)
+    model[3].bias = baked[3].bias  # moved to the grid of integer kernels, see below
     assert torch.equal(baked(inputs), outputs(model, inputs))
     assert [name for name in baked.state_dict() if "ways" in name] == []
     assert "0.ways.weight.step" in model.state_dict()  # the network given keeps its own
+
+
+@pytest.mark.parametrize("form", ["signed", "codebook"])
+def test_a_bias_that_kernels_add_as_a_whole_number_is_one(form: str) -> None:
+    model = nn.Sequential(nn.Linear(24, 5))
+    stand_in(model[0], Recipe(form, 3))
+    model[0].input_quantizer = Rounding(4, -1.0, 2.0)
+    old = model[0].bias.detach().clone()
+    baked = fold(model, torch.zeros(1, 24))
+    new = baked.model[0].bias.detach()
+    if form == "codebook":  # no integers
+        assert torch.equal(new, old)
+        return
+    steps = torch.from_numpy(baked.stored["0.weight"].scale) * model[0].input_quantizer.scale / 16  # 3 * 16 <= 63
+    assert torch.equal(new, torch.round(new / steps) * steps)
+    assert not torch.equal(new, old)
+    assert ((new - old).abs() <= steps / 2 * (1 + 1e-6)).all()  # float32 division
 
 
 def test_a_whole_network_with_rounded_inputs_keeps_its_answers() -> None:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from automc.core.policy import Policy, Site
 from automc.errors import ModelError
 from automc.evaluation import timing
-from automc.export.bake import bake
-from automc.export.bundle import TestSplit, write_bundle
-from automc.export.onnx_file import write_onnx
-from automc.export.outputs import named_outputs
+from automc.export.baking.bake import bake
+from automc.export.baking.outputs import named_outputs
+from automc.export.bundle.writing import TestSplit, write_bundle
+from automc.export.onnx.writing import write_onnx
 from automc.export.packed import dumps, tensors
-from automc.export.proof import verify
-from automc.export.weights import constants, unmatched
+from automc.export.proof.proving import verify
+from automc.export.proof.weights import constants, unmatched
 from automc.measure.cost import costs
 from automc.operators import OPERATORS
 from automc.operators.base import Compression, compress
@@ -136,7 +136,7 @@ def test_tokens_and_an_lstm_make_a_bundle_that_is_proved(tmp_path: Path) -> None
         test=TestSplit(tokens, theirs),
         policy=Policy({}),
         facts={"metrics": promised},
-    )
+    ).folder
     proof = verify(folder, rounds=2)
     assert proof.passed, proof.reasons
     assert proof.merged == ()

@@ -16,12 +16,12 @@ from export_nets import compressed, digits, fitted, normalise, quantized, shake_
 from torch import Tensor, nn
 
 from automc.errors import ModelError
-from automc.export import onnx_file
-from automc.export.bake import bake
-from automc.export.onnx_file import OPSET, write_onnx
-from automc.export.outputs import named_outputs
+from automc.export.baking.bake import bake
+from automc.export.baking.outputs import named_outputs
+from automc.export.onnx import writing as onnx_file
+from automc.export.onnx.writing import OPSET, write_onnx
 from automc.export.packed import dumps, tensors
-from automc.export.weights import constants, unmatched
+from automc.export.proof.weights import constants, unmatched
 
 torch.set_num_threads(1)
 EXAMPLE = torch.zeros(1, 1, 8, 8)

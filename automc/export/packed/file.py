@@ -5,30 +5,30 @@ The layout is documented in README.md beside this file. Reading needs numpy and 
 
 from __future__ import annotations
 
-import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from automc.core.stored import Stored
 from automc.errors import ModelError, ProofError
-from automc.export.bits import Array
-from automc.export.encoding import PARTS, decode, encode
+from automc.export.formats import PACKED, Source
+from automc.export.packed import older, sections, sections_read
+from automc.export.packed.bits import Array
+from automc.export.packed.encoding import decode, encode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from automc.export.bake import Baked
+    from automc.export.baking.bake import Baked
 
-KEY = "automc"
-"""The only metadata key: with several, safetensors writes them in a random order."""
 
-VERSION = 2
-"""Version 1, which knew signed codes only, is still read."""
+def write(folder: Path, source: Source) -> None:
+    """The file of format ``packed``. Raises as ``dumps``."""
+    (folder / PACKED).write_bytes(dumps(source.model, source.example, source.baked))
 
 
 def dumps(model: nn.Module, example: Tensor, baked: Baked | None = None) -> bytes:
@@ -41,8 +41,8 @@ def dumps(model: nn.Module, example: Tensor, baked: Baked | None = None) -> byte
     Raises:
         ModelError: the network cannot be baked or was baked before, or a code does not fit its bits.
     """
-    from automc.export.bake import fold  # here, so that reading a file loads no torch
-    from automc.export.live_layers import is_frozen, is_live
+    from automc.export.baking.bake import fold  # here, so that reading a file loads no torch
+    from automc.export.baking.live_layers import is_frozen, is_live
 
     layers = {name: layer for name, layer in model.named_modules() if is_live(layer)}
     baked_before = [name for name, layer in layers.items() if is_frozen(layer)]
@@ -56,29 +56,26 @@ def dumps(model: nn.Module, example: Tensor, baked: Baked | None = None) -> byte
 
 
 def pack(floats: Mapping[str, Array], stored: Mapping[str, Stored], activations: Mapping[str, int]) -> bytes:
-    """Write arrays as they are, and the parts of each compressed weight as ``<tensor>.codes`` and so on.
+    """Write arrays as they are, and compressed weights in as few bits as they have.
 
     Args:
         floats, stored: by tensor name. activations: bits of a layer's input, by layer name.
 
     Raises:
-        ModelError: a code does not fit its bits, or two arrays would have one name.
+        ModelError: a code does not fit its bits, two arrays have one name, or one is of a type that the file has not.
     """
-    arrays = dict(floats)
-    notes: dict[str, dict[str, Any]] = {}
+    arrays, weights = dict(floats), {}
+    if twice := sorted(floats.keys() & stored.keys()):
+        raise ModelError(f"packed file: two arrays are called {twice[0]}")
+    notes: dict[str, Any] = {}
     for name, weight in stored.items():
         note, parts = encode(weight, name)
         if note:
-            notes[name] = note
-        for part, array in parts.items():
-            full = f"{name}.{part}" if part else name
-            if full in arrays:
-                raise ModelError(f"packed file: two arrays are called {full}")
-            arrays[full] = array
+            notes[name], weights[name] = note, parts
+        else:
+            arrays[name] = np.asarray(parts[""])
     rounded = {name: bits for name, bits in activations.items() if bits < 32}
-    head = {"version": VERSION, "activation_bits": rounded, "weights": notes}
-    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    return bytes(safetensors.numpy.save(ordered, {KEY: json.dumps(head, sort_keys=True, separators=(",", ":"))}))
+    return sections.join({"activation_bits": rounded, "weights": notes}, weights, arrays)
 
 
 def tensors(source: bytes | Path) -> dict[str, Array]:
@@ -100,46 +97,40 @@ def read(source: bytes | Path) -> tuple[dict[str, Array], dict[str, Stored]]:
     Raises:
         ProofError: as ``tensors``.
     """
-    where = "packed file" if isinstance(source, bytes) else str(source)
-    place = ""
+    where, place = "packed file" if isinstance(source, bytes) else str(source), ""
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
-        arrays = safetensors.numpy.load(data)
+        notes, arrays = _split(data)
         stored = {}
-        for name, note in _weights(data).items():
+        for name, (note, parts) in notes.items():
             place = f"{name}: "
-            parts = {part: arrays.pop(f"{name}.{part}") for part in PARTS if f"{name}.{part}" in arrays}
-            if name in arrays:
-                raise ValueError("it is there twice")
             stored[name] = decode(note, parts)
     except OSError as error:
         raise ProofError(f"{where}: cannot be read: {error.strerror}") from error
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _FAULTS as error:
         raise ProofError(
             f"{where}: not a whole packed file: {place}{type(error).__name__}: {error}".splitlines()[0]
         ) from error
     return arrays, stored
 
 
+_FAULTS = (
+    safetensors.SafetensorError, zlib.error, ValueError, KeyError, TypeError, AttributeError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+
+
 def compressed_weights(source: bytes) -> list[str]:
     """Names of the weights that a whole packed file holds as codes or sparse."""
-    return sorted(_weights(source))
+    return sorted(_split(source)[0])
 
 
-def _weights(data: bytes) -> dict[str, dict[str, Any]]:
-    """The header's notes of compressed weights; safetensors has checked the header's length before."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    head = json.loads(header["__metadata__"][KEY])
-    if head["version"] == 1:
-        layers = head["layers"].items()
-        return {
-            f"{name}.weight": {"bits": layer["weight_bits"], "shape": layer["shape"]}
-            for name, layer in layers
-            if "weight_bits" in layer
-        }
-    if head["version"] != VERSION:
-        raise ValueError(f"version {head['version']!r}, this automc reads 1 and {VERSION}")
-    return dict(head["weights"])
+def _split(data: bytes) -> tuple[dict[str, tuple[dict[str, Any], dict[str, Array]]], dict[str, Array]]:
+    return older.split(data) if _OLDER in data[8:200] else sections_read.split(data)
+
+
+_OLDER = f'"{sections.KEY}":"{{'.encode()
+"""Before version 3 the only metadata was JSON."""
 
 
 def _floats(model: nn.Module, skip: Mapping[str, Any]) -> dict[str, Array]:

@@ -1,8 +1,8 @@
 """Which weights of a sparse tensor are kept: a bitmap, gaps, or N of every M, whichever is smallest. Needs numpy only.
 
 Bitmaps and groups read a weight as a matrix with one row an output channel, row-major or with the input channels of a
-convolution side by side. Every encoding says something of all weights, so a reader can check a shape against the bytes
-before it makes an array: no byte of a mask stands for more than 512 weights.
+convolution side by side. Every encoding is a series of numbers that says something of all weights, so a reader can
+check a shape against it before it makes an array: packed, no byte of it stands for more than 512 weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from automc.export.bits import Array, pack, packed_bytes, unpack
+from automc.export.packed.bits import Array, Numbers, integer, stored_bytes
 
 Note = dict[str, Any]
 
@@ -27,55 +27,66 @@ _GLANCE = 64
 
 
 class _Candidate(NamedTuple):
-    size: int
+    counts: Array
+    bits: int
     note: Note
-    write: Callable[[], Array]
+    numbers: Callable[[], Array]
+
+    @property
+    def size(self) -> float:
+        return stored_bytes(self.counts, self.bits) + int(self.counts.sum()) / 2048  # of two alike, the shorter series
 
 
-def encode(mask: Array) -> tuple[Note, Array]:
-    """The smallest encoding of a mask: what the header says of it, and its bytes.
+def encode(mask: Array) -> tuple[Note, Numbers]:
+    """The smallest encoding of a mask: what the header says of it, and its numbers.
 
     Args:
         mask: bool, shape (rows, ...).
     """
-    found = list(_bitmaps(mask))
-    found += [*_gaps(mask, min(candidate.size for candidate in found)), *_groups(mask)]
-    best = min(found, key=lambda candidate: candidate.size)
-    return best.note, best.write()
+    best = min([*_bitmaps(mask), *_gaps(mask), *_groups(mask)], key=lambda candidate: candidate.size)
+    return best.note, Numbers(best.numbers().astype(np.uint8).ravel(), best.bits)
 
 
-def decode(note: Mapping[str, Any], packed: Array, shape: tuple[int, ...]) -> Array:
-    """The mask that ``encode`` wrote, bool, of this shape.
+def layout(note: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Of the numbers of a mask the bits of each, and how many there are; never more than weights.
 
     Raises:
-        ValueError: note, bytes and shape contradict each other; found before anything of this shape is made.
+        ValueError: the note contradicts itself or the shape.
     """
-    count = math.prod(shape)
     kind = note.get("as")
     if kind == "gaps":
-        bits, entries = integer(note, "bits", 1, 8), integer(note, "entries", 0, count)
-        return _from_gaps(unpack(packed, bits, entries), 2**bits - 1, count).reshape(shape)
-    order, size = _matrix_size(note.get("order", "rows"), shape)
+        return integer(note, "bits", 1, 8), integer(note, "entries", 0, math.prod(shape))
+    _, (rows, length) = _matrix_size(note.get("order", "rows"), shape)
     if kind == "bitmap":
-        matrix = _from_bitmap(packed, _block(note), size)
-    elif kind == "groups":
+        high, wide = _block(note)
+        return 1, -(-rows // high) * -(-length // wide)
+    if kind == "groups":
         m = integer(note, "m", 2, max(_GROUPS))
-        matrix = _from_groups(packed, integer(note, "n", 1, m - 1), m, size)
-    else:
-        raise ValueError(f"a mask is a bitmap, gaps or groups, not {kind!r}"[:200])
-    return matrix.reshape(shape) if order == "rows" else _channels_back(matrix, shape)
+        n = integer(note, "n", 1, m - 1)
+        if length < m:
+            raise ValueError(f"a row of {length} weights has no group of {m}")
+        return _bits(n, m), rows * -(-length // m)
+    raise ValueError(f"a mask is a bitmap, gaps or groups, not {kind!r}"[:200])
 
 
-def integer(note: Mapping[str, Any], key: str, low: int, high: int) -> int:
-    """A whole number of a header.
+def decode(note: Mapping[str, Any], numbers: Array, shape: tuple[int, ...]) -> Array:
+    """The mask that ``encode`` wrote, bool, of this shape.
+
+    Args:
+        note: of the header, not to be trusted. numbers: as many as ``layout`` says, uint8.
 
     Raises:
-        ValueError: it is none, or outside of low to high.
+        ValueError: note, numbers and shape contradict each other.
     """
-    value = note.get(key)
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{key} must be a whole number from {low} to {high}, not {value!r}")
-    return value
+    bits, _ = layout(note, shape)
+    if note["as"] == "gaps":
+        return _from_gaps(numbers, 2**bits - 1, math.prod(shape)).reshape(shape)
+    order, size = _matrix_size(note.get("order", "rows"), shape)
+    if note["as"] == "bitmap":
+        matrix = _from_bitmap(numbers, _block(note), size)
+    else:
+        matrix = _from_groups(numbers, note["n"], note["m"], size)
+    return matrix.reshape(shape) if order == "rows" else _channels_back(matrix, shape)
 
 
 def _bitmaps(mask: Array) -> Iterator[_Candidate]:
@@ -91,7 +102,8 @@ def _bitmaps(mask: Array) -> Iterator[_Candidate]:
                 continue
             bits = matrix[::high, ::wide]
             note = {"as": "bitmap", "block": [high, wide], **order}
-            yield _Candidate(packed_bytes(bits.size, 1), note, lambda bits=bits: pack(bits, 1))  # type: ignore[misc]
+            kept = np.count_nonzero(bits)
+            yield _Candidate(np.array([bits.size - kept, kept]), 1, note, lambda bits=bits: bits)  # type: ignore[misc]
 
 
 def _uniform(matrix: Array, high: int, wide: int) -> bool:
@@ -103,9 +115,9 @@ def _uniform(matrix: Array, high: int, wide: int) -> bool:
     return bool((blocks == blocks[:, :1, :, :1]).all())
 
 
-def _from_bitmap(packed: Array, block: tuple[int, int], size: tuple[int, int]) -> Array:
+def _from_bitmap(numbers: Array, block: tuple[int, int], size: tuple[int, int]) -> Array:
     down, across = (-(-side // part) for side, part in zip(size, block, strict=True))
-    bits = unpack(packed, 1, down * across).reshape(down, across).astype(np.bool_)
+    bits = numbers.reshape(down, across).astype(np.bool_)
     return np.repeat(np.repeat(bits, block[0], axis=0)[: size[0]], block[1], axis=1)[:, : size[1]]
 
 
@@ -118,21 +130,25 @@ def _block(note: Mapping[str, Any]) -> tuple[int, int]:
     return block[0], block[1]
 
 
-def _gaps(mask: Array, limit: int) -> Iterator[_Candidate]:
+def _gaps(mask: Array) -> Iterator[_Candidate]:
     """In row-major order, before each kept weight the number of those left out, in a few bits.
 
     Han et al. (2016), relative index. The largest number, ``2^bits - 1``, is an escape: so many are left out, and no
-    kept one follows yet. Numbers of so many bits that ``limit`` bytes cannot be beaten are left out.
+    kept one follows yet.
     """
     kept = np.flatnonzero(mask)
     gaps = np.diff(kept, prepend=-1) - 1
     rest = mask.size - (int(kept[-1]) + 1 if kept.size else 0)
-    for bits in (bits for bits in range(1, 9) if packed_bytes(kept.size, bits) < limit):
+    lengths, often = np.unique(gaps, return_counts=True)
+    for bits in range(1, 9):
         escape = 2**bits - 1
-        entries = kept.size + int((gaps // escape).sum()) + rest // escape
-        note = {"as": "gaps", "bits": bits, "entries": entries}
-        write = lambda bits=bits, entries=entries: pack(_entries(gaps, 2**bits - 1, entries), bits)  # noqa: E731
-        yield _Candidate(packed_bytes(entries, bits), note, write)
+        counts = np.bincount(lengths % escape, often, escape + 1).astype(np.int64)
+        counts[escape] = int((lengths // escape * often).sum()) + rest // escape
+        entries = int(counts.sum())
+        if entries <= mask.size:
+            note = {"as": "gaps", "bits": bits, "entries": entries}
+            numbers = lambda escape=escape, entries=entries: _entries(gaps, escape, entries)  # noqa: E731
+            yield _Candidate(counts, bits, note, numbers)
 
 
 def _entries(gaps: Array, escape: int, entries: int) -> Array:
@@ -164,10 +180,10 @@ def _groups(mask: Array) -> Iterator[_Candidate]:
                 continue
             if not all(_keeps(_filled(part, n, m), n) for part in (matrix[:1], matrix)):
                 continue
-            groups = _filled(matrix, n, m)
-            size, note = packed_bytes(len(groups), _bits(n, m)), {"as": "groups", "n": n, "m": m, **order}
-            write = lambda groups=groups, n=n, m=m: pack(_ranks(groups, n, m), _bits(n, m))  # noqa: E731
-            yield _Candidate(size, note, write)
+            ranks = _ranks(_filled(matrix, n, m), n, m)
+            counts = np.bincount(ranks, minlength=1 << _bits(n, m))
+            note = {"as": "groups", "n": n, "m": m, **order}
+            yield _Candidate(counts, _bits(n, m), note, lambda ranks=ranks: ranks)  # type: ignore[misc]
 
 
 def _keeps(groups: Array, n: int) -> bool:
@@ -189,11 +205,8 @@ def _ranks(groups: Array, n: int, m: int) -> Array:
     return np.asarray(np.searchsorted(_table(n, m), numbers))
 
 
-def _from_groups(packed: Array, n: int, m: int, size: tuple[int, int]) -> Array:
+def _from_groups(ranks: Array, n: int, m: int, size: tuple[int, int]) -> Array:
     table, across = _table(n, m), -(-size[1] // m)
-    if size[1] < m:
-        raise ValueError(f"a row of {size[1]} weights has no group of {m}")
-    ranks = unpack(packed, _bits(n, m), size[0] * across)
     if ranks.max() >= len(table):
         raise ValueError(f"a group's number is {ranks.max()} of {len(table)}")
     patterns = ((table[:, None] >> np.arange(m - 1, -1, -1)) & 1).astype(np.bool_)
@@ -213,7 +226,7 @@ def _table(n: int, m: int) -> Array:
 
 
 def _bits(n: int, m: int) -> int:
-    return (math.comb(m, n) - 1).bit_length()
+    return (len(_table(n, m)) - 1).bit_length()
 
 
 def _matrices(mask: Array) -> Iterator[tuple[Note, Array]]:

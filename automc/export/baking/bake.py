@@ -16,8 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from automc.core.stored import Stored
 from automc.errors import ModelError, one_line
-from automc.export.live_layers import finish, is_live, stored_tensors
-from automc.export.outputs import named_outputs
+from automc.export.baking.biases import round_biases
+from automc.export.baking.live_layers import finish, is_live, stored_tensors
+from automc.export.baking.outputs import named_outputs
 
 TOLERANCE = 1e-4
 """Largest difference a fold may make, over the largest output: float32 summed in another order stays below 1e-5."""
@@ -68,6 +69,7 @@ def fold(model: nn.Module, example: Tensor) -> Baked:
         stored = _apply(baked, pairs)
         if not _same(_outputs(baked, probe), wanted):
             baked, stored = _one_by_one(model, probe, pairs, wanted)
+        round_biases(baked, stored)
         return Baked(baked, stored)
 
 

@@ -1,0 +1,1 @@
+"""The folder a user takes away: its files, manifest and model card."""

@@ -1,0 +1,1 @@
+"""The ONNX file: written, put into integers, checked, and run."""
