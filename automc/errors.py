@@ -15,7 +15,7 @@
     |   |-- IllegalTransition         5   a trial may not take that step (or someone else took it first)
     |   |-- LeaseHeld                 5   another driver owns the study
     |   `-- SchemaMismatch            5   the database was written by a newer automc
-    |-- WorkerError (RuntimeError)    6   the worker pool cannot be started
+    |-- WorkerError (RuntimeError)    6   the worker pool cannot be started, or is gone
     `-- ProofError (RuntimeError)     7   an exported file is not what was promised
 
 Each is also a built-in error, so that callers who know nothing of automc catch it in the usual way.

@@ -87,7 +87,7 @@ def test_the_check_finds_breaches(file: str, line: str) -> None:
     [
         ("measure/x.py", "from .cost import costs\nfrom ..core import policy\nfrom automc.errors import SpecError"),
         ("evaluation/x.py", "from automc.operators.base import compress"),
-        ("cli.py", "from automc.app import runs"),
+        ("cli/x.py", "from automc.app import runs"),
     ],
 )
 def test_the_check_lets_the_rest_pass(file: str, line: str) -> None:
@@ -146,3 +146,14 @@ def test_every_package_is_listed_for_the_wheel():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "automc").rglob("*.py")}
     assert set(listed) == {".".join(folder.parts) for folder in folders} | {"automc.search_spaces"}
+
+
+def test_every_file_beside_the_code_is_in_the_wheel() -> None:
+    """Pages, styles, migrations, weights, tables of devices; not what is for readers of the source."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package, folder in {"automc": PACKAGE, "automc.search_spaces": ROOT / "search_spaces"}.items():
+        found = {pattern: set(folder.glob(pattern)) for pattern in listed[package]}
+        assert [pattern for pattern, paths in found.items() if not any(map(Path.is_file, paths))] == []
+        files = {p for p in folder.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts}
+        left = files - set().union(*found.values())
+        assert {path.name for path in left} <= {"README.md"}, sorted(map(str, left))

@@ -54,6 +54,13 @@ def test_trials_are_sorted_into_front_others_and_infeasible() -> None:
     assert data.stairs
 
 
+def test_of_very_many_trials_a_chart_has_the_front_and_some_and_says_how_many_are_missing() -> None:
+    members = front(TRIALS, SPEC.objectives, SPEC.constraints)
+    data = chart(SPEC, TRIALS[2:3], members, BASELINE, ("size_bytes", "top1"), left_out=4)
+    assert (data.numbers, data.others, data.infeasible) == ((0, 1), ((140.0, 0.8),), ())
+    assert scatter(data).endswith("B original    4 more trials")
+
+
 def test_axes_default_to_the_objectives() -> None:
     assert pick_axes(SPEC, None, None) == ("size_bytes", "top1")
     assert pick_axes(SPEC, "top1", None) == ("top1", "size_bytes")

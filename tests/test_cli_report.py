@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
-from automc.app.report import policy_rows, proof_text, trial_columns, trial_text
-from automc.core.interleave import Timing
+from automc.app.proof_report import proof_text
+from automc.app.report import policy_rows, trial_columns, trial_text
+from automc.core.interleave import Ratio, Timing
 from automc.core.layers import Group, Layer, LayerTable
 from automc.core.metrics import Constraint, Measurement, Objective
 from automc.core.policy import Policy, Site
 from automc.core.study import ModelSpec, Part, StudySpec
 from automc.core.trial import Trial, TrialState
-from automc.export.proof import Proof
+from automc.export.proof.alone import Alone
+from automc.export.proof.judged import Likeness
+from automc.export.proof.proving import Proof
+from automc.export.proof.racing import Race
 
 
 def layer(name: str, index: int) -> Layer:
@@ -97,13 +101,17 @@ def test_a_proof_shows_the_original_beside_and_every_broken_promise() -> None:
         reasons=(),
         scores={"top1": 0.96, "agreement": 0.98},
         baseline_scores={"top1": 0.97, "agreement": 1.0},
-        difference=None,
         size_bytes=1000,
         baseline_bytes=8000,
-        latency=Timing(0.2, 0.1, 0.3),
-        baseline_latency=Timing(0.4, 0.3, 0.5),
+        races=(Race(1, Timing(0.2, 0.1, 0.3), Timing(0.4, 0.3, 0.5), Ratio(0.5, 0.45, 0.55)),),
         compared=3,
         merged=(),
+        errors={"top1": 0.01},
+        samples=300,
+        networks={
+            "onnx": Alone(3.0, 10**6, 3 * 10**6, Likeness(300, 0.99, 0.5, 0.1, 0.001)),
+            "lite": Alone(missing="x"),
+        },
     )
     said = proof_text(proof).splitlines()
     assert said[0].split() == ["metric", "exported", "original", "ratio"]
@@ -111,7 +119,14 @@ def test_a_proof_shows_the_original_beside_and_every_broken_promise() -> None:
     assert said[3].split() == ["size_bytes", "1,000", "8,000", "0.125"]
     assert said[4].split() == ["latency_ms", "0.200", "0.400", "0.500"]
     assert said[5].split() == ["agreement", "0.9800", "-", "-"]
-    assert said[-1] == "proved: every promise holds"
+    assert said[7:] == [
+        "top1 ± 0.0100 on 300 test inputs",
+        "latency of 1 input: 0.200 ms (quartiles 0.100 to 0.300), 0.500 of the original's (95%: 0.450 to 0.550)",
+        "onnx: loads in 3 ms, 2.0 MB; 99.00% of the answers of the searched network, outputs at most 0.5 off",
+        "lite: not run, x is not installed",
+        "",
+        "proved: every promise holds",
+    ]
     broken = proof_text(replace(proof, passed=False, reasons=("top1: promised 1", "size: 2"), size_bytes=None))
     assert broken.splitlines()[-2:] == ["NOT KEPT: top1: promised 1", "NOT KEPT: size: 2"]
     assert broken.splitlines()[3].split() == ["size_bytes", "-", "8,000", "-"]

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable
 from dataclasses import fields
@@ -16,7 +17,9 @@ from automc.app.study_schema import STUDY_KEYS
 from automc.cli import app
 from automc.core.hopeless import Doubt
 from automc.core.metrics import METRICS
+from automc.core.signature import Within
 from automc.core.trial import REASONS
+from automc.evaluation.bookmarks import BookmarkSettings
 from automc.evaluation.device import Device
 from automc.evaluation.entries import COMMON
 from automc.evaluation.prefix import Caching
@@ -31,7 +34,18 @@ from automc.operators import OPERATORS
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = typer.main.get_command(app)
-COMMANDS = COMMAND.commands  # type: ignore[attr-defined]
+
+
+def commands(group: typer.core.TyperGroup, before: str = "") -> dict[str, typer.core.TyperCommand]:
+    """Every command by the words that call it; those of a group behind the group's."""
+    found = {}
+    for name, command in group.commands.items():
+        inner = isinstance(command, typer.core.TyperGroup)
+        found |= commands(command, f"{before}{name} ") if inner else {before + name: command}
+    return found
+
+
+COMMANDS = commands(COMMAND)  # type: ignore[arg-type]
 
 
 def tables(text: str) -> dict[str, list[list[str]]]:
@@ -81,6 +95,7 @@ EVALUATOR_SETTINGS = (
     Energy,
     Restoring,
     ProbeSettings,
+    BookmarkSettings,
     SyntheticSettings,
 )
 
@@ -184,11 +199,21 @@ def test_the_readme_s_python_compiles_and_uses_what_is_there() -> None:
 
 def test_the_readme_s_commands_parse() -> None:
     for line in re.findall(r"^automc (.+)$", README, re.MULTILINE):
-        name, *words = line.split("#")[0].split()
-        assert COMMANDS[name].make_context(name, words).info_name == name
+        words = shlex.split(line, comments=True)
+        name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+        assert COMMANDS[name].make_context(name, words[len(name.split()) :]).info_name == name
 
 
 @pytest.mark.parametrize("name", catalog.PROPOSERS)
 def test_a_proposer_s_row_names_its_settings(name: str) -> None:
     row = next(row for row in TABLES["proposer"] if row[0] == f"`{name}`")
     assert re.findall(r"`(\w+)`", row[2]) == PROPOSER_SETTINGS[name]
+
+
+@pytest.mark.parametrize("name", catalog.PROPOSERS)
+def test_the_readme_says_what_a_proposer_s_settings_may_be(name: str) -> None:
+    found = inspect.signature(catalog.part(catalog.PROPOSERS, "proposer", name), eval_str=True).parameters
+    rows = {key: row for row in TABLES["proposer setting"] for key in re.findall(r"`(\w+)`", row[0]) if name in row[1]}
+    for key in PROPOSER_SETTINGS[name]:
+        rules = [rule for rule in getattr(found[key].annotation, "__metadata__", ()) if isinstance(rule, Within)]
+        assert all(str(rule).replace("from ", "") in rows[key][3] for rule in rules), key

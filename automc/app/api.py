@@ -9,6 +9,7 @@ from automc.app.config import study_from
 from automc.app.runs import start
 from automc.app.study import OBJECT, Study
 from automc.app.study_schema import DEFAULT_STORAGE
+from automc.core.judges import judge_named
 from automc.core.metrics import METRICS
 from automc.evaluation.tasks import TASKS
 
@@ -46,7 +47,8 @@ def search(
             inputs alone, or ``(inputs, None)``.
         task: what a study file says under ``task``, or a Task of automc.evaluation.tasks.base.
         space: name of a bundled space, a path, or ``{"order": [...], "rules": [...]}``.
-        objectives: metric to ``maximize`` or ``minimize``; by default the task's first (top1) and size_bytes.
+        objectives: metric to ``maximize`` or ``minimize``; by default the task's first (top1; agreement for data that
+            is given without labels) and size_bytes.
         constraints: such as ``["macs_ratio <= 0.5"]``.
         trials: how many trials to evaluate, on all rungs together.
         listener: hears every event, see core.search.Listener.
@@ -69,7 +71,9 @@ def search(
     budget = {**more.pop("budget", {}), "trials": trials}
     if isinstance(more.get("workers"), int):
         more["workers"] = {"count": more["workers"]}
-    objectives = objectives or {metric: METRICS[metric].direction for metric in (_first_metric(task), "size_bytes")}
+    objectives = objectives or {
+        metric: METRICS[metric].direction for metric in (_first_metric(task, objects), "size_bytes")
+    }
     said |= {"name": name, "space": space, "objectives": dict(objectives), "constraints": list(constraints)}
     study_file = study_from({**said, "budget": budget, "storage": storage, **more}, "automc.search()")
     study = start(study_file, warm_start, **objects)
@@ -77,12 +81,13 @@ def search(
     return study
 
 
-def _first_metric(task: Any) -> str:
-    """The one that says most of a task with labels; of an unknown name any, for what is wrong is said elsewhere."""
+def _first_metric(task: Any, objects: Mapping[str, Any]) -> str:
+    """The one that says most of a task on such data; of an unknown name any, for what is wrong is said elsewhere."""
+    labelled = "data" not in objects or objects["data"].split("search").labelled
     if not isinstance(task, (str, Mapping)):
-        return str(task.measures(0, True)[0]) if callable(getattr(task, "measures", None)) else "score"
+        return str(task.measures(0, labelled)[0]) if callable(getattr(task, "measures", None)) else "score"
     name = task if isinstance(task, str) else task.get("name", "classification")
-    return TASKS[name].metrics[0] if name in TASKS else "score"
+    return judge_named(name, {}).measures(0, labelled)[0] if name in TASKS else "score"
 
 
 def _data(given: Any) -> Data:

@@ -60,6 +60,7 @@ class Board:
         self.reports: dict[int, tuple[int, float]] = {}
         self.open: set[int] = set()
         self.covered = 0.0
+        self.paused = False
         for trial in known:
             if trial.state.finished:
                 self.finished(trial)

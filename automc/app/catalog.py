@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from automc.core import signature
 from automc.core.rules import nearest
 from automc.core.study import Part
 from automc.errors import SpecError
@@ -26,7 +26,7 @@ EVALUATORS: Mapping[str, str] = {
 
 DATA_SETS, MODELS = DATA, ZOO
 
-__all__ = ["DATA_SETS", "EVALUATORS", "MODELS", "PROPOSERS", "STOPPERS", "TASKS", "build", "part"]
+__all__ = ["DATA_SETS", "EVALUATORS", "MODELS", "PROPOSERS", "STOPPERS", "TASKS", "build", "mistakes", "part"]
 
 
 def part(table: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:
@@ -42,26 +42,15 @@ def part(table: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:
     return found
 
 
+def mistakes(table: Mapping[str, str], kind: str, chosen: Part) -> dict[str, str]:
+    """What is wrong with the settings of a part, by key. Raises SpecError for an unknown name."""
+    return signature.mistakes(part(table, kind, chosen.name), chosen.name, chosen.settings)
+
+
 def build(table: Mapping[str, str], kind: str, chosen: Part, *arguments: Any) -> Any:
     """Build a part with its settings as keyword arguments.
 
     Raises:
         SpecError: unknown name, or settings that the part does not take.
     """
-    make = part(table, kind, chosen.name)
-    known = dict(list(inspect.signature(make).parameters.items())[len(arguments) :])
-    for key, value in chosen.settings.items():
-        if key not in known:
-            has = ", ".join(known) or "none"
-            raise SpecError(
-                f"{kind}.settings.{key}: {chosen.name} has no such setting (it has: {has}){nearest(key, known)}"
-            )
-        # What a setting may be is read off its default; a whole number will do where a fraction may stand.
-        wanted = type(known[key].default)
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
-        if not fits or isinstance(value, bool) != (wanted is bool):
-            raise SpecError(f"{kind}.settings.{key}: must be {_TYPES.get(wanted, wanted.__name__)}, not {value!r}")
-    return make(*arguments, **chosen.settings)
-
-
-_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return signature.made(part(table, kind, chosen.name), kind, chosen.name, chosen.settings, *arguments)

@@ -17,7 +17,12 @@ from automc.errors import SpecError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from automc.app.study import Study
+
 Spot = tuple[float, float]
+
+MOST = 1000
+"""So many trials make a picture; of more it has an even choice, and all of the front."""
 
 _BLUE, _GREY, _ORANGE = "#1f5fa8", "#9aa3ad", "#d9730d"
 
@@ -31,6 +36,7 @@ class Chart:
         others: feasible trials off the front. infeasible: trials that break a constraint.
         baseline: the original model, where both metrics are known of it.
         stairs: the two metrics are the only objectives, so the front may be joined by a line.
+        left_out: so many trials were not looked at, being too many for a picture.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Chart:
     infeasible: tuple[Spot, ...]
     baseline: Spot | None
     stairs: bool
+    left_out: int = 0
 
     @property
     def spots(self) -> tuple[Spot, ...]:
@@ -55,12 +62,17 @@ def chart(
     front: Sequence[Trial],
     baseline: Mapping[str, float],
     axes: tuple[str, str],
+    left_out: int = 0,
 ) -> Chart:
-    """Sort the complete trials of a study into a chart; ``axes`` as ``pick_axes`` gives them."""
+    """Sort the complete trials of a study into a chart; ``axes`` as ``pick_axes`` gives them.
+
+    Args:
+        trials: all of the study, or some of them; the front is drawn anyway. left_out: how many are not among them.
+    """
     x, y = axes
     chosen = {trial.number for trial in front}
     kinds: dict[str, list[tuple[Spot, int]]] = {"front": [], "others": [], "infeasible": []}
-    for trial in trials:
+    for trial in {trial.number: trial for trial in (*front, *trials)}.values():
         if trial.state is not TrialState.COMPLETE or trial.measurement is None:
             continue
         metrics = {"seconds": trial.measurement.seconds, **trial.measurement.metrics}
@@ -81,7 +93,14 @@ def chart(
         infeasible=tuple(spot for spot, _ in kinds["infeasible"]),
         baseline=_spot(baseline, axes),
         stairs={x, y} == {o.metric for o in spec.objectives},
+        left_out=left_out,
     )
+
+
+def of(study: Study, axes: tuple[str, str], at: int | None = None) -> Chart:
+    """The chart of a study; of the front ``at`` see ``Study.front``."""
+    trials, left_out = study.sample(MOST)
+    return chart(study.spec, trials, study.front(at), study.baseline, axes, left_out)
 
 
 def pick_axes(spec: StudySpec, x: str | None, y: str | None) -> tuple[str, str]:
@@ -125,6 +144,7 @@ def scatter(data: Chart, width: int = 64, height: int = 16) -> str:
     foot = ends[0] + ends[1].rjust(width - len(ends[0]))
     across = f"{data.x} (logarithmic)" if logarithmic else data.x
     legend = f"{data.y} over {across}    * front  . other  o infeasible  B original"
+    legend += f"    {data.left_out:,} more trials" if data.left_out else ""
     return "\n".join(
         [*lines, " " * gutter + " +" + "-" * width, " " * (gutter + 2) + foot, " " * (gutter + 2) + legend]
     )
@@ -186,7 +206,8 @@ def _dress(axes: Axes, data: Chart) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
     total = len(data.spots) - bool(data.baseline)
-    axes.set_title(f"{data.name}: {len(data.front)} of {total} trials on the front", pad=12, fontsize=14)
+    more = f", {data.left_out:,} more not drawn" if data.left_out else ""
+    axes.set_title(f"{data.name}: {len(data.front)} of {total} trials on the front{more}", pad=12, fontsize=14)
     axes.set_xlabel(_label(data.x), fontsize=12)
     axes.set_ylabel(_label(data.y), fontsize=12)
     axes.tick_params(labelsize=10.5)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from automc.core.metrics import Constraint, Objective
 from automc.core.pareto import front
+from automc.core.tally import Count
 from automc.core.trial import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -36,14 +37,18 @@ class Savings:
         return self.saved / (self.run + self.saved) if self.saved else 0.0
 
 
-def savings(trials: Sequence[Trial]) -> Savings:
+def savings(counts: Sequence[Count]) -> Savings:
     """What the early stops of these trials saved; answers from the store count neither way."""
-    scored = [t for t in trials if t.measurement and t.measurement.samples and t.twin is None]
-    samples = {t.number: t.measurement.samples for t in scored if t.measurement}
-    inputs = max((samples[t.number] for t in scored if not t.hopeless), default=0)
-    stopped = [t for t in scored if t.hopeless]
-    saved = sum(max(inputs - samples[t.number], 0) for t in stopped)
-    return Savings(len(scored), inputs, sum(samples.values()), len(stopped), saved)
+    scored = [count for count in counts if count.samples and not count.answered]
+    inputs = max((count.samples for count in scored if not count.hopeless), default=0)
+    stopped = [count for count in scored if count.hopeless]
+    return Savings(
+        trials=sum(count.number for count in scored),
+        inputs=inputs,
+        run=sum(count.number * count.samples for count in scored),
+        stopped=sum(count.number for count in stopped),
+        saved=sum(count.number * max(inputs - count.samples, 0) for count in stopped),
+    )
 
 
 def median_errors(trials: Sequence[Trial]) -> dict[str, float]:
@@ -82,7 +87,7 @@ def audit(study: Study) -> Audit:
     Raises:
         NotFinite, CompressionError, EvaluationError: as the evaluation of a policy.
     """
-    spec, records = study.spec, study.records()
+    spec, records = study.spec, study.counted()
     full: dict[int, Trial] = {}
     estimates: dict[int, dict[str, tuple[float, float]]] = {}
     for trial in records:

@@ -6,25 +6,26 @@ all of them are reported together. The grammar is described in search_spaces/REA
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from automc.app import catalog
 from automc.app.overrides import override
-from automc.app.parts_schema import part
-from automc.app.paths import find_space
+from automc.app.paths import bundled_spaces, find_space
 from automc.app.places import SPACE, STUDY, Mistakes, Node, Place
 from automc.app.plain_places import grow
-from automc.app.readers import Fields, show, text
+from automc.app.readers import text
 from automc.app.study_schema import study
+from automc.app.writer import document
 from automc.app.yaml_places import parse, read_text
 from automc.core.layers import LayerTable
+from automc.core.required import show
 from automc.core.rules import Rule, nearest, resolve
 from automc.core.space import SearchSpace
-from automc.core.study import Part, StudySpec
+from automc.core.study import StudySpec
 from automc.errors import SpecError
 from automc.operators import OPERATORS
 
@@ -46,11 +47,17 @@ class StudyFile:
     root: Node | None = field(default=None, compare=False, repr=False)
 
     def placed(self, message: str) -> str:
-        """A message that begins with a key path (``proposer.settings.anchors: ...``), behind the place of that key."""
+        """Lines that begin with a key path (``proposer.settings.anchors: ...``), each behind the place of that key."""
         if self.root is None or message.startswith(str(self.path)):
             return message
-        keys = message.replace(":", " ").split(" ", 1)[0].split(".")
-        return f"{self.root.deepest(*keys).place}: {message}"
+        lines = [(self._place(line), line) for line in message.splitlines()]
+        lines.sort(key=lambda item: (item[0].source, item[0].line))
+        return "\n".join(f"{place}: {line}" for place, line in lines)
+
+    def _place(self, line: str) -> Place:
+        assert self.root is not None
+        keys = re.findall(r"\w+", line.replace(":", " ").split(" ", 1)[0])
+        return self.root.deepest(*keys).place
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
@@ -79,15 +86,17 @@ def study_from(document: Mapping[str, Any], label: str) -> StudyFile:
     return _checked(grow(document, "", Place(STUDY, label), Mistakes()), Path(label))
 
 
-def proposer_from(current: Part, given: str | Mapping[str, Any] | None, changes: Sequence[str]) -> Part:
-    """The proposer of an extension, read as in a study file."""
-    said = {"name": current.name, "settings": current.settings} if given is None else given
-    root = grow({"proposer": said}, "", Place(STUDY, "extend"), Mistakes())
-    for change in changes:
-        override(root, change, lambda node: None)
-    found = Fields(root, ("proposer",)).get("proposer", part(catalog.PROPOSERS, "proposer"), current)
-    root.mistakes.raise_all()
-    return found
+def read_again(spec: StudySpec, sections: Mapping[str, Any], overrides: Sequence[str]) -> StudyFile:
+    """A study that exists, read like a file: with ``sections`` in the place of its own, then with the overrides.
+
+    Raises:
+        SpecError: one line a mistake.
+    """
+    path = Path("extend")
+    root = grow({**document(spec), **sections}, "", Place(STUDY, str(path)), Mistakes())
+    for setting in overrides:
+        override(root, setting, lambda node: _open_space(node, path))
+    return _checked(root, path)
 
 
 def check_space(study: StudyFile, table: LayerTable) -> SearchSpace:
@@ -131,8 +140,18 @@ def _load(path: Path, source: int, mistakes: Mistakes) -> Node:
 def _open_space(node: Node, study_path: Path) -> None:
     """Put the content of a named space in the place of its name; a name that cannot be opened is a mistake."""
     if isinstance(node.value, str):
-        for space in node.attempt(lambda named: _load(find_space(text(named), study_path), SPACE, named.mistakes)):
+        for space in node.attempt(lambda named: _space_file(text(named), study_path, named.mistakes)):
             node.value, node.path, node.place = space.value, space.path, space.place
+
+
+def _space_file(name: str, study_path: Path, mistakes: Mistakes) -> Node:
+    found = find_space(name, study_path)
+    root = _load(found, SPACE, mistakes)
+    assert isinstance(root.value, dict)  # _load refuses anything else
+    if "objectives" in root.value and "rules" not in root.value:
+        hides = f", and hides the bundled space {name!r}: rename it" if name in bundled_spaces() else ""
+        raise SpecError(f"{found} is a study, not a search space{hides}")
+    return root
 
 
 def _absent_name(rule: Rule, table: LayerTable) -> str:

@@ -7,82 +7,122 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
-from automc.core.ports import Evaluator, Executor, LeaseStore, Owner
-from automc.core.study import Workers
+from automc.core.ports import Evaluator, Executor
+from automc.core.store import Control, Owner, Store
+from automc.core.study import Rung, Workers
+from automc.core.wishes import Wish
 from automc.errors import LeaseHeld, StoreError
 
-HEARTBEAT_SECONDS = 1.0
+LISTEN_SECONDS = 0.5
+"""How often a driver looks whether it was asked something: the word acts within 2 s, a gathering included."""
+
+RENEWAL_BEATS = 4
+"""After so many looks it says that it still lives."""
 
 
 def talk(line: str) -> None:
     """A line for people: on stderr, because stdout is data."""
-    print(f"automc: {line}", file=sys.stderr)
+    utter(f"automc: {line}", sys.stderr)
+
+
+def utter(text: str, stream: TextIO) -> None:
+    """Print a line. A search does not end because its log has no room or no reader: then stderr falls silent."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        if stream is not sys.stderr:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Tenure:
     """Owns a study while a search runs: takes the lease, keeps it alive from a thread, gives it back.
 
-    ``over`` is set when somebody asked the study to stop, or when another driver took the lease.
+    ``word`` is what somebody asked since; STOP, too, when another driver took the lease. ``wishes`` wait to be trials,
+    or were made trials since the last look.
+
+    Args:
+        cancel: called once, from the thread, when a CANCEL is heard.
     """
 
-    def __init__(self, store: LeaseStore, study: str) -> None:
-        self._store, self._study = store, study
+    def __init__(self, store: Store, study: str, cancel: Callable[[], None] = lambda: None) -> None:
+        self._store, self._study, self._cancel = store, study, cancel
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="automc-lease", daemon=True)
-        self.over = False
+        self._thread = threading.Thread(target=self._listen, name="automc-lease", daemon=True)
+        self.word = Control.GO
+        self.wishes: Sequence[Wish] = ()
 
     def __enter__(self) -> Tenure:
         self._store.take(self._study, Owner(socket.gethostname(), os.getpid()))
+        self.wishes = self._store.wishes(self._study)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-        self._store.release(self._study)
+        try:
+            self._end.set()
+            self._thread.join()
+        finally:
+            self._store.release(self._study)
 
-    def _beat(self) -> None:
-        while not self._end.wait(HEARTBEAT_SECONDS):
+    def _listen(self) -> None:
+        beats = 0
+        while not self._end.wait(LISTEN_SECONDS):
+            beats += 1
             try:
-                self._store.renew(self._study)
-                self.over = self.over or self._store.stop_asked(self._study)
+                if beats % RENEWAL_BEATS == 0:
+                    self._store.renew(self._study)
+                word = self._store.asked(self._study)
+                self.wishes = self._store.wishes(self._study)
             except LeaseHeld:
-                self.over = True
+                word = Control.STOP
             except StoreError:
                 # A full disk or a long lock: the search itself meets it at its next write and says so there.
                 continue
+            heard, self.word = self.word, word
+            if word is Control.CANCEL and heard is not word:
+                self._cancel()
 
 
-@contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C in two steps: the first sets the event (finish what runs), the second raises KeyboardInterrupt.
+class Interrupts:
+    """Ctrl-C in two steps: by the first ``word`` becomes STOP, by the second KeyboardInterrupt is raised.
 
-    Outside the main thread, where Python allows no handlers, the event is simply never set.
+    Outside the main thread, where Python allows no handlers, nothing is ever set or raised.
     """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def __init__(self) -> None:
+        self.word = Control.GO
+        self._main = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Interrupts:
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def raise_now(self) -> None:
+        """The second Ctrl-C, from any thread; it also ends a wait of the main thread's."""
+        self.word = Control.STOP
+        if self._main:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.word is Control.STOP:
             raise KeyboardInterrupt
-        asked.set()
+        self.word = Control.STOP
         talk("finishing the running trials; Ctrl-C again to quit at once")
 
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
 
 @contextmanager
-def executor(evaluator: Evaluator, workers: Workers) -> Iterator[Executor]:
+def executor(evaluator: Evaluator, workers: Workers, rungs: Sequence[Rung] = (Rung(),)) -> Iterator[Executor]:
     """Ray workers, or this process when ``workers.count`` is 0; closed at the end."""
     found: Executor
     if workers.count == 0:
@@ -92,7 +132,7 @@ def executor(evaluator: Evaluator, workers: Workers) -> Iterator[Executor]:
     else:
         from automc.workers.ray_pool import RayExecutor
 
-        found = RayExecutor(evaluator, workers)
+        found = RayExecutor(evaluator, workers, rungs, talk)
     try:
         yield found
     finally:

@@ -9,18 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from automc.app import warm
+from automc.app import identity, warm
 from automc.app.driving import talk
 from automc.app.live import counting
 from automc.app.study import built
 from automc.core.policy import Policy
 from automc.core.ports import Prober
 from automc.core.probing import measures_of, probed, unknown_probes
+from automc.core.rules import nearest
 from automc.core.sensitivity import MEASURES, Sensitivity
 from automc.core.space import SearchSpace
 from automc.core.study import StudySpec
 from automc.core.transfer import Setup
-from automc.errors import CompressionError, NotFinite
+from automc.errors import CompressionError, NotFinite, SpecError
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ def facts(
     """The facts of a study, or of its next revision; sensitivities are measured now.
 
     Args:
-        known: the facts so far.
+        known: the facts so far; what the setup says of space and baseline takes their place.
     """
     space = sensed(spec, setup, evaluator, origins)
     entries = warm.entries(origins, spec, setup)
     for line in warm.lines(warm.summary({warm.KEY: entries})):
         talk(line)
-    found = dict(known) if known else {"baseline": setup.baseline, "space": space.to_data()}
+    found = {identity.KEY: identity.digests(evaluator), **(known or {})}
+    found |= {"baseline": setup.baseline, "space": space.to_data()}
     if known is None or space is not setup.space:
         found["layers"] = space.layers.to_data()
     return {**found, warm.KEY: [*found.get(warm.KEY, ()), *entries]}
@@ -65,7 +67,7 @@ def sensed(spec: StudySpec, setup: Setup, evaluator: Any, origins: Sequence[warm
     """
     plan = planned(spec, setup, evaluator, origins)
     space = setup.space
-    if not set(plan.measures) - set(space.layers.sensitivity.measures):
+    if not plan.probes and not set(plan.measures) - set(space.layers.sensitivity.measures):
         return space
     if isinstance(evaluator, Prober):
         if plan.probes:
@@ -92,6 +94,19 @@ def planned(spec: StudySpec, setup: Setup, evaluator: Any, origins: Sequence[war
     known = Sensitivity((*warm.known_sensitivity(origins, setup).probes, *have.probes))
     probes = unknown_probes(setup.space, measures, known) if isinstance(evaluator, Prober) else []
     return Probing(measures, tuple(probes), known)
+
+
+def measurable(spec: StudySpec, baseline: Mapping[str, float]) -> None:
+    """Whether what the study asks for is measured. Raises SpecError."""
+    wanted = {c.metric: f"constraints[{place}]: {c}" for place, c in enumerate(spec.constraints)}
+    wanted |= {o.metric: f"objectives.{o.metric}" for o in spec.objectives}
+    for metric, place in wanted.items():
+        if metric not in baseline and metric != "seconds":
+            known = ", ".join(baseline)
+            raise SpecError(
+                f"{place}: evaluator {spec.evaluator.name} measures no {metric} here{nearest(metric, baseline)} "
+                f"(it measures: {known})"
+            )
 
 
 def seconds_per_probe(evaluator: Prober, plan: Probing) -> float:

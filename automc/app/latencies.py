@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automc.core.ports import LatencyStore
+from automc.core.store import LatencyStore
 from automc.core.trial import Trial
 from automc.errors import StoreError
 from automc.stores import open_store

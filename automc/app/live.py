@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from automc.app.board import Board, Cell, cells
+from automc.app.driving import utter
 from automc.app.tables import cell
 from automc.core.layers import LayerTable
 from automc.core.trial import Trial, TrialState
@@ -70,9 +71,14 @@ class Lines:
     def noted(self, number: int, step: int, value: float) -> None:
         self._board.noted(number, step, value)
 
+    def paused(self, now: bool) -> None:
+        self._board.paused = now
+        said = "paused: running trials finish, then it waits for 'automc resume'" if now else "goes on"
+        utter(said, self._stream)
+
     def finished(self, trial: Trial) -> None:
         joined = self._board.finished(trial)
-        print(self._line(trial, joined), file=self._stream, flush=True)
+        utter(self._line(trial, joined), self._stream)
 
     def _line(self, trial: Trial, joined: bool) -> str:
         board = self._board
@@ -105,6 +111,10 @@ class Screen:
     def noted(self, number: int, step: int, value: float) -> None:
         with self._lock:
             self._board.noted(number, step, value)
+
+    def paused(self, now: bool) -> None:
+        with self._lock:
+            self._board.paused = now
 
     def finished(self, trial: Trial) -> None:
         with self._lock:
@@ -144,7 +154,7 @@ def _facts(board: Board) -> Mapping[str, str]:
     left = "-" if board.left is None else clock(board.left)
     return {
         "study": board.spec.name,
-        "trials": f"{board.done}/{board.total} done, {len(board.open)} under way",
+        "trials": f"{board.done}/{board.total} done, {len(board.open)} under way{', paused' if board.paused else ''}",
         "failed": failed,
         "time": f"{clock(board.elapsed)} elapsed, {left} left",
         "best": best,

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable
 
 from automc.app.places import OVERRIDE, Node, Place, one_line
-from automc.app.readers import show
 from automc.app.yaml_places import parse
+from automc.core.required import show
 from automc.errors import SpecError
 
 Key = str | int
 _STEP = re.compile(r"\.?([^.\[\]\s]+)|\[(-?[0-9]{1,9})\]")
 _SHORTHAND = ("model", "data", "task", "proposer", "stopper", "evaluator")
+_DEFAULTS = {"task": "classification", "proposer": "portfolio", "stopper": "never", "evaluator": "network"}
+"""Names of the parts that a study may leave out."""
 
 
 def override(root: Node, setting: str, open_space: Callable[[Node], None]) -> None:
@@ -57,6 +59,8 @@ def _opened(node: Node, key: Key, place: Place) -> Node:
     """The node, ready to hold the key."""
     if isinstance(key, str) and node.value is None:
         node.value = {}
+        if key != "name" and node.path in _DEFAULTS:
+            node.value["name"] = Node(_DEFAULTS[node.path], node.below("name"), node.place, node.mistakes)
     elif isinstance(key, str) and isinstance(node.value, str) and node.path in _SHORTHAND:
         node.value = {"name": Node(node.value, node.below("name"), node.place, node.mistakes)}
     if isinstance(key, str) and isinstance(node.value, dict):

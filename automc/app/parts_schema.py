@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automc.app import catalog
 from automc.app.paths import DATA_PATHS, PROFILE, seen_from
 from automc.app.places import Node
-from automc.app.readers import Fields, Reader, settings, show, text
+from automc.app.readers import Fields, Reader, settings, text
+from automc.core.required import show
 from automc.core.rules import nearest
 from automc.core.study import ModelSpec, Part
 from automc.errors import SpecError
@@ -30,6 +32,18 @@ def part(table: Mapping[str, object], what: str, folder: Path | None = None) -> 
             if chosen.get(key) is not None:
                 chosen[key] = fields["settings"].deepest(key).read(_path(folder), "")
         return Part(name, chosen)
+
+    return read
+
+
+def built_part(table: Mapping[str, str], what: str) -> Reader[Part]:
+    """As ``part``; settings that it does not take, or not so, are mistakes at their lines."""
+
+    def read(node: Node) -> Part:
+        found = part(table, what)(node)
+        for key, message in catalog.mistakes(table, what, found).items() if found.name else ():
+            node.deepest("settings", key).complain(message)
+        return found
 
     return read
 

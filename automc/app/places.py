@@ -93,10 +93,13 @@ class Node:
         self.mistakes.add(changed[0] if changed else self.place, self.path, message)
 
     def deepest(self, *keys: str) -> Node:
-        """The node at the end of these keys, or the last one on the way that exists."""
+        """The node at the end of these keys (of items of a list: their places), or the last one that exists."""
         node = self
         for key in keys:
-            if not isinstance(node.value, dict) or key not in node.value:
+            if isinstance(node.value, dict) and key in node.value:
+                node = node.value[key]
+            elif isinstance(node.value, list) and key.isdecimal() and int(key) < len(node.value):
+                node = node.value[int(key)]
+            else:
                 break
-            node = node.value[key]
         return node

@@ -7,23 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from automc.app.places import Node
+from automc.core.required import show
 from automc.core.rules import nearest
 from automc.errors import SpecError
 
 T = TypeVar("T")
 Reader = Callable[[Node], T]
-
-
-def show(value: object) -> str:
-    """A value as a message quotes it, shortened."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "a mapping"
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def refused(value: object, allowed: str, hint: str = "") -> SpecError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from automc.app.charts import Chart, scatter
 from automc.app.frames import frame_text
 from automc.app.live import clock
+from automc.app.revisions import told
 from automc.app.space_report import block_rows, group_rows, layer_rows, layers_text, space_data, space_text
 from automc.app.tables import cell, pairs, table
 from automc.app.warm import lines
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from automc.app.runs import Checked
     from automc.app.study import Study
-    from automc.export.proof import Proof
 
 
 def trial_columns(spec: StudySpec, known: Sequence[str], asked: str = "") -> list[str]:
@@ -157,6 +157,7 @@ def check_data(checked: Checked) -> dict[str, Any]:
         "baseline": checked.baseline,
         "cost": _cost(checked),
         "warm_start": list(checked.warm_start),
+        "remarks": list(checked.remarks),
     }
 
 
@@ -164,7 +165,7 @@ def check_text(checked: Checked) -> str:
     """Layers, groups, space, the original model's metrics and what the search will cost."""
     cost = _cost(checked)
     pace = f"one evaluation at the first rung took {cost['seconds_per_evaluation']:.2f} s on this machine"
-    whole = f"{cost['trials']} trials on {cost['workers'] or 1} worker(s): about {clock(cost['seconds'])}"
+    whole = f"{cost['trials']} trials on {cost['workers']} worker(s): about {clock(cost['seconds'])}"
     before = f"first {cost['probes']} probes of single decisions: about {clock(cost['probe_seconds'])}\n"
     before = before if cost["probes"] else ""
     return "\n\n".join(
@@ -173,6 +174,7 @@ def check_text(checked: Checked) -> str:
             space_text(checked.space),
             f"the original model, by the metrics of {checked.spec.task.name}\n" + pairs(checked.baseline),
             *(["\n".join(lines(checked.warm_start))] if checked.warm_start else []),
+            *(["\n".join(checked.remarks)] if checked.remarks else []),
             f"{before}{pace}; {whole}, repair on higher rungs not counted\nnothing was written",
         ]
     )
@@ -180,12 +182,12 @@ def check_text(checked: Checked) -> str:
 
 def _cost(checked: Checked) -> dict[str, Any]:
     spec = checked.spec
-    seconds = checked.seconds_per_evaluation * spec.budget.trials / max(spec.workers.count, 1)
+    seconds = checked.seconds_per_evaluation * spec.budget.trials / spec.workers.most
     bound = spec.budget.seconds
     return {
         "seconds_per_evaluation": checked.seconds_per_evaluation,
         "trials": spec.budget.trials,
-        "workers": spec.workers.count,
+        "workers": spec.workers.most,
         "seconds": seconds if bound is None else min(seconds, bound),
         "probes": checked.probes,
         "probe_seconds": checked.probes * checked.seconds_per_probe,
@@ -210,6 +212,8 @@ def study_text(study: Study) -> str:
         "failures": failures,
         "proposer": facts["proposer"],
         **({"started from": "; ".join(map(_started, facts["warm_start"]))} if facts["warm_start"] else {}),
+        **{f"revision {r['revision']}": _revised(r) for r in facts["revisions"]},
+        **({"earlier": told(facts["earlier"])} if facts["earlier"]["excluded"] else {}),
         "evaluated": f"{clock(facts['seconds'])} of work{_inputs(facts['inputs'])}",
         "best": best or "-",
         **({"error": f"{errors} (median standard error)"} if errors else {}),
@@ -220,6 +224,10 @@ def study_text(study: Study) -> str:
     if not len(frame):
         return pairs(head)
     return f"{pairs(head)}\n\n{frame_text(frame, trial_columns(study.spec, list(frame.columns)))}"
+
+
+def _revised(revision: Mapping[str, Any]) -> str:
+    return f"from trial {revision['first_trial']}: {'; '.join(revision['changes']) or 'told more'}"
 
 
 def _started(origin: Mapping[str, Any]) -> str:
@@ -246,33 +254,6 @@ def _predicted(found: tuple[float, int] | None) -> dict[str, str]:
     return {"latency": f"predictions are {found[0]:.1%} off (median of the {found[1]} trials measured as well)"}
 
 
-AGAINST_ORIGINAL = ("agreement", "teacher_r2", "cosine")
-"""Metrics that compare a network with the original one."""
-
-
 def front_text(frame: pd.DataFrame, columns: Sequence[str], picture: Chart) -> str:
     """The front as a table and a scatter plot in text."""
     return f"{frame_text(frame, columns) if len(frame) else 'the front is empty'}\n\n{scatter(picture)}"
-
-
-def proof_text(proof: Proof) -> str:
-    """What an exported model was measured to be, beside the original model, and every promise it does not keep."""
-    # What is compared with the original has no original of its own.
-    known = {name: None if name in AGAINST_ORIGINAL else value for name, value in proof.baseline_scores.items()}
-    scores = [_proved(name, value, known.get(name)) for name, value in proof.scores.items()]
-    rows = [
-        *scores[:1],
-        _proved("size_bytes", proof.size_bytes, proof.baseline_bytes),
-        _proved("latency_ms", proof.latency.median, proof.baseline_latency.median),
-        *scores[1:],
-    ]
-    if proof.difference is not None:
-        rows.append({"metric": "outputs off by", "exported": f"{proof.difference:.2g}", "original": "-", "ratio": "-"})
-    body = table(rows, right=("exported", "original", "ratio"))
-    verdict = ["proved: every promise holds"] if proof.passed else [f"NOT KEPT: {reason}" for reason in proof.reasons]
-    return "\n".join([body, "", *verdict])
-
-
-def _proved(metric: str, ours: float | None, original: float | None) -> dict[str, str]:
-    ratio = f"{ours / original:.3f}" if ours is not None and original else "-"
-    return {"metric": metric, "exported": cell(metric, ours), "original": cell(metric, original), "ratio": ratio}

@@ -1,8 +1,9 @@
-"""Starting, checking, resuming, extending and stopping studies."""
+"""Starting, checking, resuming and extending studies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,31 +11,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automc.app import driving, findings, latencies, warm
+from automc.app.effort_schema import restaffed
 from automc.app.paths import rooted
+from automc.app.remarks import remarks
 from automc.app.study import Study, built, prepared
 from automc.app.study_schema import DEFAULT_STORAGE
 from automc.core.layers import LayerTable
-from automc.core.rules import nearest
 from automc.core.space import SearchSpace
-from automc.core.study import ModelSpec, Part, StudySpec
+from automc.core.study import ModelSpec, StudySpec
 from automc.core.transfer import Setup
 from automc.core.trial import TrialState
 from automc.errors import SpecError, StoreError
-from automc.stores import open_store
+from automc.stores import TrialDatabase, open_store
 from automc.stores.steps import study_exists
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from automc.app.config import StudyFile
-    from automc.export.proof import Proof
+    from automc.export.proof.proving import Proof
 
 
-def start(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objects: Any) -> Study:
+def start(
+    study_file: StudyFile,
+    warm_start: Sequence[str | Study] = (),
+    into: Callable[[str], TrialDatabase] = open_store,
+    **objects: Any,
+) -> Study:
     """Create a study; ``run`` searches. Everything is built and checked before anything is written.
 
     Args:
         warm_start: studies whose trials and sensitivities are reused: ``NAME``, ``NAME@STORAGE`` or an open study.
+        into: opens the database of a URL, which is made where it is missing.
 
     Raises:
         StudyExists: the name is taken. UnknownStudy: to start from. SpecError, ModelError, DataError: what is wrong, in
@@ -44,8 +52,10 @@ def start(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objec
     origins = warm.origins(warm_start, study_file.storage)
     evaluator, setup = _checked(study_file, objects)
     _free(spec.name, study_file.storage)
+    for line in remarks(spec, setup.space):
+        driving.talk(line)
     facts = findings.facts(spec, setup, evaluator, origins)
-    store = open_store(study_file.storage)
+    store = into(study_file.storage)
     store.create(spec, facts)
     study = Study(spec.name, store, study_file.storage, **objects)
     study.evaluator = evaluator
@@ -62,6 +72,7 @@ class Checked:
         probes: how many policies are measured before the first trial, because the proposer asks for sensitivities.
         seconds_per_probe: measured time of one of these; 0 without any.
         warm_start: what would be reused of each study to start from, see ``warm.summary``.
+        remarks: what a user should know, see ``remarks.remarks``.
     """
 
     spec: StudySpec
@@ -72,6 +83,7 @@ class Checked:
     probes: int = 0
     seconds_per_probe: float = 0.0
     warm_start: Sequence[Mapping[str, Any]] = ()
+    remarks: Sequence[str] = ()
 
 
 def check(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objects: Any) -> Checked:
@@ -85,7 +97,7 @@ def check(study_file: StudyFile, warm_start: Sequence[str | Study] = (), **objec
     pace = findings.seconds_per_probe(evaluator, plan)
     reused = warm.summary({warm.KEY: warm.entries(origins, spec, setup)})
     found = (spec, evaluator.table, space, evaluator.baseline, measurement.seconds)
-    return Checked(*found, len(plan.probes), pace, reused)
+    return Checked(*found, len(plan.probes), pace, reused, remarks(spec, space))
 
 
 def open_study(name: str, storage: str = DEFAULT_STORAGE, **objects: Any) -> Study:
@@ -95,56 +107,76 @@ def open_study(name: str, storage: str = DEFAULT_STORAGE, **objects: Any) -> Stu
     return study
 
 
-def resume(name: str, storage: str = DEFAULT_STORAGE, workers: int | None = None, **objects: Any) -> Study:
-    """A study to go on with; ``run`` continues where it was left. ``workers`` changes who evaluates, from now on."""
+def resume(
+    name: str,
+    storage: str = DEFAULT_STORAGE,
+    workers: int | str | None = None,
+    address: str | None = None,
+    **objects: Any,
+) -> Study:
+    """A study to go on with; ``run`` continues where it was left.
+
+    Args:
+        workers: how many from now on, or ``auto``. address: of the Ray cluster they are on, ``local`` for a Ray of its
+            own.
+    """
     study = open_study(name, storage, **objects)
-    if workers is not None:
-        _revise(study, workers=workers)
+    spec = study.spec
+    try:
+        chosen = restaffed(spec.workers, workers, address)
+    except SpecError as error:
+        raise SpecError(f"study {name!r}: {error}") from error
+    if chosen != spec.workers:
+        study.revise(replace(spec, workers=chosen, revision=spec.revision + 1))
     return study
 
 
 def extend(
     name: str,
-    trials: int,
+    trials: int | None = None,
     proposer: str | Mapping[str, Any] | None = None,
     storage: str = DEFAULT_STORAGE,
-    workers: int | None = None,
+    workers: int | str | None = None,
     *,
+    address: str | None = None,
+    seconds: float | None = None,
+    space: str | Mapping[str, Any] | None = None,
+    objectives: Mapping[str, str] | None = None,
+    constraints: Sequence[str] | None = None,
+    stopper: str | Mapping[str, Any] | None = None,
     changes: Sequence[str] = (),
     warm_start: Sequence[str | Study] = (),
+    backfill: bool = False,
     **objects: Any,
 ) -> Study:
-    """More trials for a study, also with another proposer, which is told everything known.
+    """A new revision of a study: more trials or time, another proposer, space or aim. ``run`` then searches on.
 
-    What the new proposer needs is measured before the revision is in force; if that fails, nothing has changed.
+    Trials that the revision cannot use (see ``core.revision.Reading``) stay in the database and are told to no
+    proposer. What it needs is measured before it is in force; if that fails, nothing has changed.
 
     Args:
-        proposer: what a study file says under ``proposer``; None for the one there is.
-        changes: of its settings, as in ``proposer.settings.population=30``.
+        trials: how many more. seconds: of one search from now on. workers, address: as for ``resume``.
+        proposer, space, objectives, constraints, stopper: what a study file says under these keys, in the place of what
+            it said; None for no change.
+        changes: of single keys, as in ``proposer.settings.population=30``.
         warm_start: as for ``start``; added to what the study was started from.
+        backfill: measure the front again for metrics that the revision needs and older trials lack.
 
     Raises:
-        SpecError: trials below 1, an unknown proposer, or one that cannot work with this study. LeaseHeld: it is being
-            searched. UnknownStudy: to start from.
+        SpecError: trials below 1, what may not change, what is wrong, or no change at all. EvaluationError: a backfill
+            found other metrics than are stored. LeaseHeld: the study is being searched. UnknownStudy: to start from.
     """
+    from automc.app import revising
+
     study = open_study(name, storage, **objects)
-    if trials < 1:
+    if trials is not None and trials < 1:
         raise SpecError(f"extend: trials must be at least 1, not {trials}")
-    from automc.app.config import proposer_from
-
-    with driving.Tenure(study.store, name):
-        chosen = proposer_from(study.spec.proposer, proposer, changes)
-        _revise(study, workers, trials, chosen, warm.origins(warm_start, storage))
+    given = {"space": space, "objectives": objectives, "constraints": constraints, "stopper": stopper}
+    sections = {key: value for key, value in {"proposer": proposer, **given}.items() if value is not None}
+    single = {"workers.count": workers, "workers.address": address, "budget.seconds": seconds}
+    texts = [*(f"{key}={json.dumps(value)}" for key, value in single.items() if value is not None), *changes]
+    revising.extend(study, revising.Wish(trials, sections, texts, warm_start, backfill))
     return study
-
-
-def stop(name: str, storage: str = DEFAULT_STORAGE) -> bool:
-    """Ask whoever drives the study to drain and end; False when nobody does."""
-    study = open_study(name, storage)
-    try:
-        return study.store.ask_stop(name)
-    finally:
-        study.close()
 
 
 def studies(storage: str = DEFAULT_STORAGE) -> pd.DataFrame:
@@ -165,33 +197,6 @@ def studies(storage: str = DEFAULT_STORAGE) -> pd.DataFrame:
     ]
     store.close()
     return pd.DataFrame(rows)
-
-
-def _revise(
-    study: Study,
-    workers: int | None = None,
-    trials: int = 0,
-    proposer: Part | None = None,
-    origins: Sequence[warm.Origin] = (),
-) -> None:
-    """Put a changed spec in force, once everything it names is known to be there."""
-    spec = study.spec
-    changed = replace(spec, budget=replace(spec.budget, trials=spec.budget.trials + trials))
-    if workers is not None:
-        if workers > spec.workers.window:
-            raise SpecError(
-                f"study {study.name!r}: workers {workers} is above its window {spec.workers.window}, which decides "
-                "what each proposal knows: more workers would idle"
-            )
-        changed = replace(changed, workers=replace(spec.workers, count=workers))
-    if proposer is not None:
-        changed = replace(changed, proposer=proposer)
-    if changed != spec:
-        setup = Setup(study.space, study.baseline, spec.rungs)
-        facts = findings.facts(changed, setup, study.evaluator, origins, study.facts)
-        # A changed number of workers changes no proposal; only an extension begins anew, knowing all there is.
-        first = len(study.records()) if trials else spec.first_trial
-        study.revise(replace(changed, revision=spec.revision + 1, first_trial=first), facts)
 
 
 def _free(name: str, storage: str) -> None:
@@ -215,23 +220,10 @@ def _checked(study_file: StudyFile, objects: Mapping[str, Any]) -> tuple[Any, Se
         evaluator = prepared(study_file.spec, objects, latencies.known_in(study_file.storage))
         space = check_space(study_file, evaluator.table)
         built(study_file.spec, space)
-        _measurable(study_file.spec, evaluator.baseline)
+        findings.measurable(study_file.spec, evaluator.baseline)
     except SpecError as error:
         raise SpecError(study_file.placed(str(error))) from error
     return evaluator, Setup(space, evaluator.baseline, study_file.spec.rungs)
-
-
-def _measurable(spec: StudySpec, baseline: Mapping[str, float]) -> None:
-    """Whether what the study asks for is measured. Raises SpecError."""
-    wanted = {c.metric: f"constraint {c}" for c in spec.constraints}
-    wanted |= {o.metric: f"objectives.{o.metric}" for o in spec.objectives}
-    for metric, place in wanted.items():
-        if metric not in baseline and metric != "seconds":
-            known = ", ".join(baseline)
-            raise SpecError(
-                f"{place}: evaluator {spec.evaluator.name} measures no {metric} here{nearest(metric, baseline)} "
-                f"(it measures: {known})"
-            )
 
 
 def verify(folder: Path) -> Proof:
@@ -240,7 +232,7 @@ def verify(folder: Path) -> Proof:
     Raises:
         ProofError: the folder cannot be measured: a file is missing, changed or unreadable.
     """
-    from automc.export.proof import verify_fresh
+    from automc.export.proof.proving import verify_fresh
 
     return verify_fresh(Path(folder))
 

@@ -1,4 +1,4 @@
-"""Reading a search space: ``{order, rules}``, every operator, setting and domain checked against OPERATORS."""
+"""Reading a search space: ``{order, rules, runtime}``, every operator, setting and domain checked against OPERATORS."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 from automc.app.domains import domain, suggested
 from automc.app.places import Node
-from automc.app.readers import Fields, Reader, integer, items, many, show, text, unknown, word
+from automc.app.readers import Fields, Reader, integer, items, many, text, unknown, word
 from automc.core.order import Order, choice_fault, fault
+from automc.core.required import show
 from automc.core.rules import Rule
 from automc.core.space import Domain, OperatorInfo
 from automc.core.study import Rung
 from automc.errors import SpecError
+from automc.measure.runtimes import RUNTIMES
 from automc.operators import OPERATORS, ORDER
 
-SPACE_KEYS = ("order", "rules")
+SPACE_KEYS = ("order", "rules", "runtime")
 RULE_KEYS = ("operator", "layers", "except", "kind", "index", "settings")
 KINDS = tuple(dict.fromkeys(kind for operator in OPERATORS.values() for kind in operator.kinds))
 _SELECTORS = ("layers", "except", "kind", "index")
@@ -30,6 +32,7 @@ class Space:
     order: Order = ORDER
     nodes: tuple[Node, ...] = ()
     orders: tuple[Order, ...] = ()
+    runtime: str = ""
 
 
 def space(node: Node) -> Space:
@@ -47,13 +50,14 @@ def space(node: Node) -> Space:
     nodes: list[Node] = fields.need("rules", _rule_nodes, [], "[{operator: prune}]")
     rules = tuple(rule for item in nodes for rule in item.attempt(_rule))
     orders: tuple[Order, ...] = fields.get("order", _orders, (ORDER,))
+    runtime: str = fields.get("runtime", word(RUNTIMES, "runtime"), "")
     if len(node.mistakes.found) > before:
         return Space(order=orders[0] if orders else ORDER)
     if problem := choice_fault(orders, [rule.operator for rule in rules]):
         fields["order"].complain(problem)
     if len(orders) == 1 and not any(domain.size > 1 for rule in rules for domain in rule.settings.values()):
         node.complain("leaves nothing to decide: every setting is fixed")
-    return Space(rules, orders[0], tuple(nodes), orders if len(orders) > 1 else ())
+    return Space(rules, orders[0], tuple(nodes), orders if len(orders) > 1 else (), runtime)
 
 
 def check_training(found: Space, rungs: Sequence[Rung]) -> None:

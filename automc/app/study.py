@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from automc.app import catalog, driving, latencies, warm
+from automc.app import bookmarks, catalog, driving, identity, latencies, listing, picking, revisions, warm
 from automc.app.confidence import Audit, audit, median_errors, savings
 from automc.core.budget import Budget
 from automc.core.hopeless import Doubt
 from automc.core.layers import LayerTable
 from automc.core.memory import RememberingProposer
-from automc.core.metrics import Objective, losses
-from automc.core.pareto import covered, front, knee
+from automc.core.metrics import Objective
+from automc.core.pareto import covered, front
 from automc.core.ports import Proposer, Stopper
-from automc.core.rules import nearest, resolve
+from automc.core.revision import Reading
+from automc.core.rules import resolve
 from automc.core.search import Ending, Listener, Search
 from automc.core.space import SearchSpace
 from automc.core.study import StudySpec
-from automc.core.trial import Trial, TrialState
+from automc.core.tally import by_state, failures
+from automc.core.trial import Trial
 from automc.errors import SpecError, UnknownTrial
 from automc.operators import OPERATORS
 from automc.proposers.feasible import FeasibleProposer
 from automc.stores import TrialDatabase
+from automc.stores.paging import Listing
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
     from automc.evaluation.evaluator import NetworkEvaluator
-    from automc.export.proof import Proof
+    from automc.export.proof.proving import Proof
 
+
+TYPICAL = 500
+"""So many trials tell what a typical one is like."""
 
 OBJECT = "python:object"
 """What a spec says in the place of a model or data that was given as an object."""
@@ -95,21 +97,56 @@ class Study:
         latencies.keep(self.store, found)
         return found
 
+    def evaluator_of(self, spec: StudySpec) -> Any:
+        """As ``evaluator``, for a revision to come."""
+        return prepared(spec, self._objects, self.store.latencies)
+
     @property
     def space(self) -> SearchSpace:
         """The search space, made of the model anew.
 
         Raises:
-            SpecError: it is not the space the study began with.
+            SpecError: model, data or operators are not those the study began with.
         """
+        return self.space_of(self.evaluator)
+
+    def space_of(self, evaluator: Any) -> SearchSpace:
+        """The search space in force, made of an evaluator's network. Raises as ``space``."""
         spec = self.spec
-        table = replace(self.evaluator.table, sensitivity=self.layers.sensitivity)
+        table = replace(evaluator.table, sensitivity=self.layers.sensitivity)
         space = resolve(spec.rules, spec.order, table, OPERATORS, spec.orders)
         if json.loads(json.dumps(space.to_data())) != self.facts["space"]:
             raise SpecError(
                 f"study {self.name!r}: model or operators give another space than when it began; start a new study"
             )
+        identity.check(self.name, self.facts, evaluator)
         return space
+
+    def reading(self, trials: Iterable[Trial] | None = None) -> Reading:
+        """How the revision in force reads trials; needs no model.
+
+        Args:
+            trials: all of the study's, where they are at hand; otherwise they are read if they are needed.
+        """
+        specs = self.store.revisions(self.name)
+        last = specs[-1]
+        return Reading(
+            specs,
+            lambda: resolve(last.rules, last.order, self.layers, OPERATORS, last.orders),
+            _Records(self) if trials is None else trials,
+            OPERATORS,
+        )
+
+    def counted(self) -> list[Trial]:
+        """All trials as the revision in force reads them: excluded ones failed, with the reason ``excluded``."""
+        records = self.records()
+        return list(map(self.reading(records), records))
+
+    def sample(self, most: int) -> tuple[list[Trial], int]:
+        """Trials as ``counted`` has them: all, or of more than ``most`` an even choice; and how many were left out."""
+        total = sum(count.number for count in self.store.tally(self.name))
+        found = list(map(self.reading(), listing.some(self, total, most)))
+        return found, total - len(found)
 
     def records(self) -> list[Trial]:
         """All trials, in order of number."""
@@ -117,64 +154,75 @@ class Study:
 
     def trial(self, number: int) -> Trial:
         """One trial. Raises UnknownTrial."""
-        found = self.store.query(self.name, f"number == {number}")
+        found = self.store.trials(self.name, numbers=[number])
         if not found:
             raise UnknownTrial(f"study {self.name!r} has no trial {number}")
         return found[0]
 
-    def trials(self, where: str | None = None, sort: Sequence[str] = (), limit: int | None = None) -> pd.DataFrame:
+    def trials(
+        self,
+        where: str | None = None,
+        sort: Sequence[str] = (),
+        limit: int | None = None,
+        columns: Sequence[str] = (),
+        after: str = "",
+    ) -> pd.DataFrame:
         """One row a trial: number, state, rung, reason, its metrics, seconds, twin, fingerprint.
 
         Args:
-            where: a filter such as ``"top1 >= 0.95 and size_ratio < 0.2"``.
+            where: a filter such as ``"top1 >= 0.95 and size_ratio < 0.2"``; see stores/filters.py.
             sort: columns, ``-`` in front for descending.
+            limit: at most so many. Where more follow, ``attrs["after"]`` of the frame is a cursor, else "".
+            columns: which, and in which order; all when empty.
+            after: the cursor of the page before, of the same ``sort``.
+
+        Raises:
+            SpecError: a filter, name or cursor breaks a rule.
         """
-        return _frame(self.store.query(self.name, where or "", tuple(sort), limit))
+        return listing.listed(self.store, self.name, Listing(where or "", tuple(sort), limit, after, tuple(columns)))
 
-    def front(self) -> list[Trial]:
-        """The feasible, undominated, complete trials."""
-        spec = self.spec
-        return front(self.records(), spec.objectives, spec.constraints)
+    def query(self, sql: str, rows: int | None = None, seconds: float | None = None) -> pd.DataFrame:
+        """The answer to one SELECT over the database's views, of all its studies; see ``listing.answer``."""
+        return listing.answer(self.store, sql, rows, seconds)
 
-    def pareto(self, pick: str | None = None) -> pd.DataFrame:
-        """The front as ``trials`` would show it, or the one member that ``pick`` names (see ``picked``)."""
-        members = self.front()
-        return _frame([self.picked(pick)] if pick else members)
+    def front(self, at: int | None = None) -> list[Trial]:
+        """The feasible, undominated, complete trials of those that the revision in force can use, as stored.
 
-    def picked(self, pick: str = "knee") -> Trial:
+        Args:
+            at: the front as it was recorded when so many trials had finished.
+
+        Raises:
+            SpecError: so many have not finished.
+        """
+        if at is not None:
+            return listing.front_at(self, at)
+        if self.reading().changeless:
+            return listing.current_front(self)
+        spec, records = self.spec, self.records()
+        seen = list(map(self.reading(records), records))
+        return [records[member.number] for member in front(seen, spec.objectives, spec.constraints)]
+
+    def pareto(self, pick: str | None = None, at: int | None = None) -> pd.DataFrame:
+        """The front (of ``at``, see ``front``) as ``trials`` would show it, or the member that ``pick`` names."""
+        members = self.front(at)
+        return listing.frame_of([self.picked(pick, members)] if pick else members)
+
+    def picked(
+        self, pick: str = "knee", members: Sequence[Trial] | None = None, best: Objective | None = None
+    ) -> Trial:
         """One member of the front.
 
         Args:
+            members: the front, where it is known already.
             pick: ``knee``; ``max:METRIC`` or ``min:METRIC``; or a filter: of the members it holds for, the
                 best by the first objective that the filter does not speak of (``top1 >= 0.95`` gives the
                 smallest of them, ``size_ratio <= 0.1`` the most accurate).
+            best: of the members that the filter ``pick`` holds for ("" for all), the best by this metric.
 
         Raises:
             SpecError: no such rule. UnknownTrial: the front is empty, or the filter holds for none of it.
         """
-        spec, members = self.spec, self.front()
-        if not members:
-            raise UnknownTrial(f"study {self.name!r} has no front yet: no complete trial meets its constraints")
-        if pick == "knee":
-            return members[knee(np.array([losses(spec.objectives, _metrics(t)) for t in members]))]
-        side, colon, metric = pick.partition(":")
-        if colon and side in ("max", "min"):
-            objective = Objective(metric, "maximize" if side == "max" else "minimize")
-            known = [t for t in members if metric in _metrics(t)]
-            if not known:
-                measured = ", ".join(_metrics(members[0]))
-                raise SpecError(f"pick {pick!r}: this study did not measure {metric} (it has: {measured})")
-            return min(known, key=lambda t: objective.loss(_metrics(t)))
-        if not any(sign in pick for sign in "<>=! "):
-            rules = "knee, max:METRIC, min:METRIC or a filter such as 'size_ratio <= 0.1'"
-            raise SpecError(f"pick {pick!r}: no such rule{nearest(pick, ['knee'])} (allowed: {rules})")
-        fitting = {t.number for t in self.store.query(self.name, pick)}
-        chosen = [t for t in members if t.number in fitting]
-        if not chosen:
-            raise UnknownTrial(f"study {self.name!r}: no member of the front has {pick}")
-        named = {_quantity(word) for word in re.findall(r"\w+", pick)}
-        by = next((o for o in spec.objectives if _quantity(o.metric) not in named), spec.objectives[0])
-        return min(chosen, key=lambda t: by.loss(_metrics(t)))
+        return picking.picked(self, pick, self.front() if members is None else members, best)
 
     def best(self, pick: str = "knee") -> nn.Module:
         """The compressed model of ``picked(pick)``, repaired at the last rung, in eval mode.
@@ -186,27 +234,34 @@ class Study:
         return networked(self).build(policy, len(self.spec.rungs) - 1)
 
     def summary(self) -> dict[str, Any]:
-        """Counts, failures by reason, best values, front size, share of the box the front covers, baseline, errors."""
-        spec, records, members = self.spec, self.records(), self.front()
-        saved = savings(records)
-        counts = Counter(t.state for t in records)
+        """Counts, failures by reason, best values, front size, share of the box the front covers, baseline, errors.
+
+        Median errors are those of all trials, or, of very many, of an even choice of ``TYPICAL``.
+        """
+        spec, members, counts, read = self.spec, self.front(), self.store.tally(self.name), self.reading()
+        states, saved = by_state(counts), savings(counts)
+        typical = listing.some(self, sum(states.values()), TYPICAL)
         return {
             "study": self.name,
             "storage": self.storage,
             "revision": spec.revision,
             "proposer": spec.proposer.name,
             "budget": spec.budget.trials,
-            "counts": {state.value: counts[state] for state in TrialState},
-            "failures": dict(Counter(t.reason for t in records if t.state is TrialState.FAILED)),
-            "answered_from_store": sum(t.twin is not None for t in records),
-            "best": {o.metric: min(map(_metrics, members), key=o.loss)[o.metric] for o in spec.objectives if members},
+            "counts": {state.value: number for state, number in states.items()},
+            "failures": failures(counts),
+            "answered_from_store": sum(count.number for count in counts if count.answered),
+            "best": {
+                o.metric: min(map(picking.measured, members), key=o.loss)[o.metric] for o in spec.objectives if members
+            },
             "front": [t.number for t in members],
             "covered": covered(members, spec.objectives, spec.constraints, self.baseline),
             "baseline": self.baseline,
-            "seconds": sum(t.measurement.seconds for t in records if t.measurement and t.twin is None),
-            "median_errors": median_errors(records),
-            "prediction_error": latencies.prediction_error(records),
+            "seconds": sum(count.seconds for count in counts if not count.answered),
+            "median_errors": median_errors(typical),
+            "prediction_error": latencies.prediction_error(typical),
             "warm_start": warm.summary(self.facts),
+            "revisions": revisions.listed(self.store.revisions(self.name), self.layers),
+            "earlier": revisions.account(() if read.changeless else self.records(), read, spec.first_trial),
             "inputs": {**asdict(saved), "share": saved.share, "doubt": _doubt(spec) if saved.stopped else None},
         }
 
@@ -215,40 +270,49 @@ class Study:
         return audit(self)
 
     def run(self, listener: Listener | None = None) -> Ending:
-        """Search until the budget is spent, somebody asks for a stop, or Ctrl-C.
+        """Search until the budget is spent, somebody asks for its end, or Ctrl-C.
 
         Raises:
             LeaseHeld: another driver searches this study. SpecError: the model is not the one it began with.
         """
-        with driving.Tenure(self.store, self.name) as tenure, driving.interrupts() as asked:
+        with driving.Interrupts() as ctrl_c, driving.Tenure(self.store, self.name, ctrl_c.raise_now) as tenure:
             spec, space = self.spec, self.space
             proposer, stopper = built(spec, space)
+            read = self.reading()
             lasting = RememberingProposer(proposer, self.store, self.name, warm.told(self.facts, space), driving.talk)
             try:
-                with driving.executor(self.evaluator, spec.workers) as executor:
-                    search = Search(spec, space, (lasting, stopper), executor, self.store, listener)
-                    ending = search.run(lambda: asked.is_set() or tenure.over)
+                evaluator = bookmarks.placed(self.evaluator, self.storage, self.name)
+                with driving.executor(evaluator, spec.workers, spec.rungs) as executor:
+                    tidy = bookmarks.Tidy(evaluator, listener)
+                    search = Search(spec, space, (lasting, stopper), executor, self.store, tidy, read)
+                    ending = search.run(lambda: tenure.word.or_stronger(ctrl_c.word), lambda: tenure.wishes)
                     lasting.keep()
                     return ending
             except KeyboardInterrupt:  # before the first trial or after the last: nothing was running
                 return Ending.INTERRUPTED
 
-    def export(self, number: int, folder: Path, formats: Sequence[str] = ("onnx", "safetensors")) -> Proof:
+    def export(self, number: int, folder: Path, formats: Sequence[str] = ("onnx", "packed")) -> Proof:
         """Build a trial's model, repair it at the last rung, write it, load it in a fresh process and measure it.
 
-        Raises:
-            SpecError: the trial has no measurement. ProofError: the file is not what was promised.
+        Where the proof did not pass, the files are in ``rejected/`` beside the folder. Raises as ``delivery.deliver``.
         """
         from automc.app.delivery import deliver
 
-        trial = self.trial(number)
-        if trial.measurement is None:
-            raise SpecError(f"trial {self.name}/{number} is {trial.state.value}: only a measured trial can be exported")
-        return deliver(self, trial, Path(folder), tuple(formats))
+        return deliver(self, self.trial(number), Path(folder), tuple(formats)).proof
 
     def close(self) -> None:
         """Close the database."""
         self.store.close()
+
+
+class _Records:
+    """All trials of a study, read when somebody asks for the first."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self._study.records())
 
 
 def networked(study: Study) -> NetworkEvaluator:
@@ -260,7 +324,8 @@ def networked(study: Study) -> NetworkEvaluator:
     if not hasattr(study.evaluator, "build"):
         name = study.spec.evaluator.name
         raise SpecError(f"study {study.name!r} has evaluator {name}: there is no network to build or export")
-    return study.evaluator
+    found: NetworkEvaluator = bookmarks.placed(study.evaluator, study.storage, study.name)
+    return found
 
 
 def prepared(spec: StudySpec, objects: Mapping[str, Any], known: latencies.Known) -> Any:
@@ -303,41 +368,5 @@ def built(spec: StudySpec, space: SearchSpace) -> tuple[Proposer, Stopper]:
     return proposer, catalog.build(catalog.STOPPERS, "stopper", spec.stopper)
 
 
-def _metrics(trial: Trial) -> Mapping[str, float]:
-    return {"seconds": trial.measurement.seconds, **trial.measurement.metrics} if trial.measurement else {}
-
-
-def _errors(trial: Trial) -> Mapping[str, float]:
-    """The standard errors, and of how many inputs."""
-    found = trial.measurement
-    return {**{f"{name}_error": e for name, e in found.errors.items()}, "samples": found.samples} if found else {}
-
-
 def _doubt(spec: StudySpec) -> float:
     return float(spec.evaluator.settings.get("doubt", Doubt().doubt))
-
-
-def _quantity(metric: str) -> str:
-    """What a metric measures, whatever its unit: size_bytes and size_ratio are both about size."""
-    return re.sub("_(ratio|bytes|ms|mj)$", "", metric)
-
-
-def _frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [
-        {
-            "number": t.number,
-            "state": t.state.value,
-            "rung": t.rung,
-            "reason": t.reason,
-            **_metrics(t),
-            **_errors(t),
-            "twin": t.twin,
-            "fingerprint": t.policy.fingerprint,
-        }
-        for t in trials
-    ]
-    return pd.DataFrame(
-        rows, columns=None if rows else ["number", "state", "rung", "reason", "seconds", "twin", "fingerprint"]
-    )

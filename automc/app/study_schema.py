@@ -7,15 +7,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from automc.app.parts_schema import evaluator, model, part
+from automc.app import effort_schema
+from automc.app.parts_schema import built_part, evaluator, model, part
 from automc.app.places import Node
-from automc.app.readers import Fields, Reader, integer, items, number, show, text
+from automc.app.readers import Fields, Reader, integer, text
 from automc.app.space_schema import Space, check_training, space
 from automc.core.metrics import METRICS, Constraint, Objective, listed
+from automc.core.required import show
 from automc.core.rules import nearest
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
 from automc.errors import SpecError
 from automc.evaluation.tasks import TASK_METRICS, TASKS
+from automc.measure.runtimes import runtime
 
 STUDY_KEYS = (
     *("name", "model", "data", "task", "space", "objectives", "constraints", "proposer", "stopper", "evaluator"),
@@ -47,7 +50,7 @@ def _sections(fields: Fields, path: Path) -> tuple[StudySpec, str, Space]:
     from automc.app import catalog
 
     folder = path.parent
-    rungs: tuple[Rung, ...] = fields.get("rungs", _rungs, (Rung(),))
+    rungs: tuple[Rung, ...] = fields.get("rungs", effort_schema.rungs, (Rung(),))
     task = fields.get("task", part(catalog.TASKS, "task", folder), Part("classification"))
     found = fields.need("space", space, Space(), "joint")
     check_training(found, rungs)
@@ -59,24 +62,43 @@ def _sections(fields: Fields, path: Path) -> tuple[StudySpec, str, Space]:
         rules=found.rules,
         order=found.order,
         orders=found.orders,
+        runtime=found.runtime,
         objectives=fields.need("objectives", _objectives(task), (), "{top1: maximize, size_bytes: minimize}"),
         constraints=fields.get("constraints", _constraints(task), ()),
-        proposer=fields.get("proposer", part(catalog.PROPOSERS, "proposer"), Part("portfolio")),
-        stopper=fields.get("stopper", part(catalog.STOPPERS, "stopper"), Part("never")),
+        proposer=fields.get("proposer", built_part(catalog.PROPOSERS, "proposer"), Part("portfolio")),
+        stopper=fields.get("stopper", built_part(catalog.STOPPERS, "stopper"), Part("never")),
         evaluator=fields.get("evaluator", evaluator(catalog.EVALUATORS, folder), Part("network")),
         rungs=rungs,
-        budget=fields.get("budget", _budget, Budget()),
-        workers=fields.get("workers", _workers, Workers()),
+        budget=fields.get("budget", effort_schema.budget, Budget()),
+        workers=fields.get("workers", effort_schema.workers, Workers()),
         seed=fields.get("seed", integer(0, 2**32 - 1), 0),
     )
+    _check_runtime(spec, fields)
     return spec, fields.get("storage", _storage, DEFAULT_STORAGE), found
 
 
-def _name(node: Node) -> str:
-    name = text(node)
+def _check_runtime(spec: StudySpec, fields: Fields) -> None:
+    """Records latencies that would be measured in another runtime than the space is for."""
+    known = runtime(spec.runtime).latencies if spec.runtime else ()
+    for key, names in (
+        ("objectives", [objective.metric for objective in spec.objectives]),
+        ("constraints", [constraint.metric for constraint in spec.constraints]),
+    ):
+        for name in names if spec.runtime else ():
+            if name.startswith("latency_") and name not in known:
+                here = f"those measured there: {', '.join(known)}" if known else "automc measures none there"
+                fields[key].complain(f"{name} is not measured in {spec.runtime}, the runtime of the space ({here})")
+
+
+def study_name(name: str) -> str:
+    """The name, where a study may have it. Raises SpecError."""
     if not _NAME.fullmatch(name):
         raise SpecError(f"{show(name)} is not allowed (allowed: A-Z a-z 0-9 . _ -, at most 100, the first no . or -)")
     return name
+
+
+def _name(node: Node) -> str:
+    return study_name(text(node))
 
 
 def _default_name(fields: Fields, path: Path) -> str:
@@ -176,42 +198,6 @@ def _fits(constraint: Constraint, others: list[Constraint]) -> Callable[[Node], 
                 raise SpecError(f"{low} and {high} cannot both hold")
 
     return read
-
-
-def _rungs(node: Node) -> tuple[Rung, ...]:
-    nodes = items(node, "list of rungs")
-    rungs = [rung for item in nodes for rung in item.attempt(_rung)]
-    for i in range(1, len(rungs) if len(rungs) == len(nodes) else 0):
-        if rungs[i].steps < rungs[i - 1].steps:
-            message = f"{rungs[i].steps} is fewer than the {rungs[i - 1].steps} of the rung before; rungs go upwards"
-            nodes[i].deepest("steps").complain(message)
-    return tuple(rungs)
-
-
-def _rung(node: Node) -> Rung:
-    fields = Fields(node, ("steps", "share"))
-    return Rung(fields.get("steps", integer(0, 10**9), 0), fields.get("share", number(0, 1, above=True), Rung().share))
-
-
-def _budget(node: Node) -> Budget:
-    fields = Fields(node, ("trials", "seconds"))
-    seconds: float | None = fields.get("seconds", number(0, above=True), None)
-    return Budget(fields.get("trials", integer(1, 10**7), Budget().trials), seconds)
-
-
-def _workers(node: Node) -> Workers:
-    base = Workers()
-    before = len(node.mistakes.found)
-    fields = Fields(node, ("count", "address", "window", "timeout_s"))
-    address: str | None = fields.get("address", text, None)
-    timeout: float | None = fields.get("timeout_s", number(0, above=True), None)
-    count = fields.get("count", integer(0, 10_000), base.count)
-    window = fields.get("window", integer(1, 10_000), base.window)
-    if window < count and len(node.mistakes.found) == before:
-        at = fields["window" if "window" in fields else "count"]
-        message = f"window {window} is below count {count}: some workers would idle; set workers.window to {count}"
-        at.complain(message)
-    return Workers(count, address, window, timeout)
 
 
 def _storage(node: Node) -> str:

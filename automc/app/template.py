@@ -7,10 +7,10 @@ TEMPLATE = """\
 
 # name: study                   # letters, digits, . _ -; default: this file's name
 
-# The trained network: a name of the zoo (resnet20, mobilenet_v2, ...), or a function that returns a
-# torch.nn.Module, written package.module:function or file.py:function. In the long form:
+# The trained network: a name of the zoo (digits_net comes with its weights; resnet20, mobilenet_v2, ... need yours), or
+# a function that returns a torch.nn.Module, written package.module:function or file.py:function. In the long form:
 #   model: {name: "model.py:build", settings: {depth: 20}, weights: weights.safetensors}
-model: model.py:build
+model: digits_net
 
 # Images and labels: digits (bundled, 8x8 grey), parquet, folder, npz, or a function of your own. In the long form:
 #   data: {name: npz, settings: {path: data.npz}}
@@ -55,8 +55,8 @@ rungs:
 budget: {trials: 60, seconds: null}
 
 # Who evaluates: 0 is this process, more are Ray workers. The window must not be below the count: up to there a seed
-# gives the same trials with any number of workers.
-workers: {count: 2, window: 4, address: null, timeout_s: null}
+# gives the same trials with any number of workers. A trial above timeout_s or memory_mb is ended and fails.
+workers: {count: 2, window: 4, address: null, timeout_s: null, memory_mb: null, retries: 2}
 
 # storage: sqlite:///automc.db  # the trial database, seen from where automc is run; or postgresql://...
 seed: 0

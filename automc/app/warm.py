@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from automc.core.layers import LayerTable
 from automc.core.metrics import Measurement
+from automc.core.revision import Reading
 from automc.core.rules import resolve
 from automc.core.sensitivity import Sensitivity
 from automc.core.space import SearchSpace
 from automc.core.study import StudySpec
 from automc.core.transfer import Setup, carried, carried_sensitivity, same_network
-from automc.core.trial import Trial, TrialState
+from automc.core.trial import EXCLUDED, Trial, TrialState
 from automc.errors import SpecError
 from automc.operators import OPERATORS
 from automc.stores import TrialDatabase, open_store
@@ -41,14 +43,19 @@ class Origin:
         return same_network(self.setup.space.layers, setup.space.layers, (self.setup.baseline, setup.baseline))
 
 
-def origins(given: Sequence[str | Study], storage: str) -> list[Origin]:
-    """The studies that a user named: ``NAME`` in this storage, ``NAME@STORAGE`` in another, or studies that are open.
+def origins(given: Sequence[str | Study], storage: str, own: Study | None = None) -> list[Origin]:
+    """The studies that a user named, each once: ``NAME`` in this storage, ``NAME@STORAGE`` in another, or open ones.
+
+    Args:
+        own: the study that is to learn from them, where it exists.
 
     Raises:
-        UnknownStudy, StoreError: it is not there. SpecError: it is not readable.
+        UnknownStudy, StoreError: it is not there. SpecError: it is not readable, or ``own`` itself.
     """
-    found = []
-    for one in given:
+    found: list[Origin] = []
+    for one in dict.fromkeys(given):
+        if own is not None and _is(one, own):
+            raise SpecError(f"warm start from {own.name!r}: it is this study, which knows its own trials already")
         if not isinstance(one, str):
             found.append(_origin(f"{one.name}@{one.storage}", one.name, one.store))
             continue
@@ -61,6 +68,11 @@ def origins(given: Sequence[str | Study], storage: str) -> list[Origin]:
     return found
 
 
+def _is(one: str | Study, own: Study) -> bool:
+    name, _, elsewhere = one.partition("@") if isinstance(one, str) else (one.name, "", one.storage)
+    return (name, elsewhere or own.storage) == (own.name, own.storage)
+
+
 def _origin(said: str, name: str, store: TrialDatabase) -> Origin:
     spec, facts = store.spec(name), store.facts(name)
     try:
@@ -70,7 +82,9 @@ def _origin(said: str, name: str, store: TrialDatabase) -> Origin:
         raise SpecError(
             f"warm start from {said!r}: this automc cannot read what that study searched: {error}"
         ) from error
-    return Origin(said, Setup(space, facts["baseline"], spec.rungs), tuple(store.trials(name)))
+    trials = store.trials(name)
+    read = Reading(store.revisions(name), lambda: space, trials, OPERATORS)
+    return Origin(said, Setup(space, facts["baseline"], spec.rungs), tuple(map(read, trials)))
 
 
 def entries(found: Iterable[Origin], spec: StudySpec, setup: Setup) -> list[dict[str, Any]]:
@@ -87,6 +101,21 @@ def entries(found: Iterable[Origin], spec: StudySpec, setup: Setup) -> list[dict
                 "trials": [_to_data(trial, setup.space) for trial in result.trials],
             }
         )
+    return kept
+
+
+def moved(facts: Mapping[str, Any], old: SearchSpace, new: SearchSpace, read: Reading) -> list[dict[str, Any]]:
+    """The entries of a study whose space or aims a revision changes.
+
+    Args:
+        old, new: its space before and after. read: as the revision reads trials.
+    """
+    kept = []
+    for entry in facts.get(KEY, ()):
+        trials = [read(_from_data(-1, row, old)) for row in entry["trials"]]
+        gone = Counter(t.message.partition(": ")[0] for t in trials if t.reason == EXCLUDED)
+        rows = [_to_data(t, new) for t in trials if t.reason != EXCLUDED]
+        kept.append({**entry, "excluded": dict(Counter(entry["excluded"]) + gone), "trials": rows})
     return kept
 
 

@@ -27,12 +27,19 @@ def to_yaml(spec: StudySpec, storage: str = "", folder: Path = Path()) -> str:
     Args:
         storage: written where it is not empty. folder: where the file will lie; the paths in it are seen from there.
     """
-    sections: dict[str, Any] = {
+    sections = document(spec, storage, folder)
+    return "".join(_section(key, value) for key, value in sections.items() if value is not None)
+
+
+def document(spec: StudySpec, storage: str = "", folder: Path = Path()) -> dict[str, Any]:
+    """The same as plain data, by key of a study file; None for a key that is left out."""
+    return {
         "name": spec.name,
         "model": _model(spec.model, folder),
         "data": _data(spec.data, folder),
         "task": _part(Part(_factory(spec.task.name, folder), spec.task.settings)),
-        "space": {"order": spec.orders or spec.order, "rules": [_rule(rule) for rule in spec.rules]},
+        "space": {"order": spec.orders or spec.order, "rules": [_rule(rule) for rule in spec.rules]}
+        | ({"runtime": spec.runtime} if spec.runtime else {}),
         "objectives": {objective.metric: objective.direction for objective in spec.objectives},
         "constraints": [str(constraint) for constraint in spec.constraints],
         "proposer": _part(spec.proposer),
@@ -44,13 +51,13 @@ def to_yaml(spec: StudySpec, storage: str = "", folder: Path = Path()) -> str:
         "storage": storage or None,
         "seed": spec.seed,
     }
-    return "".join(_section(key, value) for key, value in sections.items() if value is not None)
 
 
 def _section(key: str, value: Any) -> str:
     if key == "space":
         rules = "".join(f"    - {flow(rule)}\n" for rule in value["rules"])
-        return f"space:\n  order: {flow(value['order'])}\n  rules:\n{rules}"
+        runtime = f"  runtime: {value['runtime']}\n" if "runtime" in value else ""
+        return f"space:\n  order: {flow(value['order'])}\n{runtime}  rules:\n{rules}"
     return f"{key}: {flow(value)}\n"
 
 
@@ -102,7 +109,11 @@ def _domain(domain: Domain) -> Any:
 
 
 def _rung(rung: Rung) -> dict[str, Any]:
-    return {"steps": rung.steps, "share": rung.share}
+    """Without what is as ever, so that a study file stays short."""
+    plain = Rung()
+    needs = {"cpus": rung.cpus, "gpus": rung.gpus, "resources": dict(rung.resources)}
+    changed = {key: value for key, value in needs.items() if value != getattr(plain, key)}
+    return {"steps": rung.steps, "share": rung.share, **changed}
 
 
 def flow(value: Any) -> str:

@@ -16,6 +16,7 @@ from automc.app.tables import to_json
 from automc.core.hopeless import looks
 from automc.core.metrics import Measurement
 from automc.core.policy import Policy
+from automc.core.tally import tally
 from automc.core.trial import Trial, TrialState
 
 INPUTS, DOUBT = 1000, 0.01
@@ -61,16 +62,16 @@ def test_what_was_saved_is_what_was_not_run(study: Study) -> None:
     assert "with a probability of at most 0.01" in study_text(study)
 
 
-def test_the_error_of_a_share_is_the_binomial_one(study: Study) -> None:
+def test_the_error_of_a_share_is_that_of_wilson(study: Study) -> None:
     found = [t.measurement for t in study.records() if t.state is TrialState.COMPLETE and t.measurement]
     for measured in found:
         p = measured.metrics["top1"]
-        assert measured.errors == {"top1": pytest.approx((p * (1 - p) / INPUTS) ** 0.5)}
+        assert measured.errors == {"top1": pytest.approx((p * (1 - p) * INPUTS + 0.25) ** 0.5 / (INPUTS + 1))}
     assert study.summary()["median_errors"]["top1"] == pytest.approx(median(m.errors["top1"] for m in found))
     frame = study.trials(where="state == stopped and samples < 300 and top1_error > 0.001")
     assert set(frame["reason"]) == {"dominated"}
-    assert (frame["top1_error"] ** 2 * frame["samples"]).tolist() == pytest.approx(
-        (frame["top1"] * (1 - frame["top1"])).tolist()
+    assert (frame["top1_error"] * (frame["samples"] + 1)).tolist() == pytest.approx(
+        (frame["samples"] * frame["top1"] * (1 - frame["top1"]) + 0.25).pow(0.5).tolist()
     )
     assert "top1_error" in study_text(study)
     assert json.loads(to_json(study.pareto()))[0]["samples"] == INPUTS
@@ -119,6 +120,6 @@ def test_answers_from_the_store_and_trials_without_inputs_count_neither_way() ->
     stopped = Trial(
         1, Policy({}), state=TrialState.STOPPED, reason="dominated", measurement=Measurement({}, samples=25)
     )
-    found = savings([trial(0, 100), stopped, trial(2, 100, twin=0), trial(3, 0), Trial(4, Policy({}))])
+    found = savings(tally([trial(0, 100), stopped, trial(2, 100, twin=0), trial(3, 0), Trial(4, Policy({}))]))
     assert (found.trials, found.inputs, found.run, found.stopped, found.saved) == (2, 100, 125, 1, 75)
-    assert savings([trial(0, 0)]).share == 0.0
+    assert savings(tally([trial(0, 0)])).share == 0.0

@@ -47,9 +47,9 @@ VALID: dict[str, Any] = {
     "proposer": {"name": "portfolio", "settings": {}},
     "stopper": "never",
     "evaluator": "network",
-    "rungs": [{"steps": 0}, {"steps": 10, "share": 0.5}],
+    "rungs": [{"steps": 0}, {"steps": 10, "share": 0.5, "cpus": 2, "gpus": 0.5, "resources": {"device:pi4": 1}}],
     "budget": {"trials": 5, "seconds": 10.5},
-    "workers": {"count": 2, "address": None, "window": 4, "timeout_s": 60},
+    "workers": {"count": 2, "address": None, "window": 4, "timeout_s": 60, "memory_mb": 900, "retries": 2},
     "storage": "automc.db",
     "seed": 1,
 }
@@ -176,7 +176,8 @@ def test_any_bytes_give_an_error_of_our_own(data: bytes) -> None:
 @QUICK
 @given(st.text(max_size=40), st.text(max_size=20))
 def test_any_override_gives_a_spec_or_an_error_of_our_own(key: str, value: str) -> None:
-    outcome(write(VALID), (f"{key}={value}", key))
+    spec = outcome(write(VALID), (f"{key}={value}", key))
+    assert spec is None or "=" in key  # a key alone sets nothing
 
 
 def parsed(text: str) -> Any:
@@ -255,6 +256,7 @@ def rules(draw: st.DrawFn) -> Rule:
 
 RULED_ORDERS = st.permutations(ORDER).map(tuple).filter(lambda order: not fault(order, OPERATORS))
 FREE = Rule("prune", {"prune_ratio": Real(0.0, 0.5)})
+NSGA2 = {"population": st.integers(2, 99), "anchors": st.integers(0, 99)}
 TASK_PARTS = [Part("classification"), Part("segmentation", {"ignore_index": 9}), Part("regression")]
 
 
@@ -270,8 +272,12 @@ def specs(draw: st.DrawFn) -> StudySpec:
     known = [name for name in METRICS if name not in TASK_METRICS or name in TASKS[task.name].metrics]
     metrics = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
     steps = sorted(draw(st.lists(st.integers(0, 1000), max_size=2)))
-    count = draw(st.integers(0, 9))
+    count = draw(st.integers(0, 9) | st.just("auto"))
     limits = st.none() | st.floats(1e-3, 1e6)
+    window = 9 if count == "auto" else max(count, 1) + 1
+    address, killed = draw(st.none() | st.just("10.0.0.1:6379")), count != 0
+    memory = draw(st.none() | st.integers(1, 9999)) if killed else None
+    needs = {"cpus": draw(st.floats(0, 9)), "resources": draw(st.dictionaries(NAMES, st.floats(0.1, 9), max_size=2))}
     orders = tuple(draw(st.lists(RULED_ORDERS, min_size=1, max_size=3, unique=True)))
     return StudySpec(
         name=draw(NAMES),
@@ -284,10 +290,10 @@ def specs(draw: st.DrawFn) -> StudySpec:
         orders=orders if len(orders) > 1 else (),
         objectives=tuple(Objective(m, draw(st.sampled_from(["maximize", "minimize"]))) for m in metrics),
         constraints=tuple(Constraint(m, "<=", float(draw(st.integers(0, 100))) / 100) for m in metrics[:2]),
-        proposer=Part("nsga2", draw(SIMPLE)),
-        rungs=(*(Rung(n, draw(st.floats(0.01, 1))) for n in steps), Rung(2000)),
+        proposer=Part("nsga2", draw(st.fixed_dictionaries({}, optional=NSGA2))),
+        rungs=(*(Rung(n, draw(st.floats(0.01, 1))) for n in steps), Rung(2000, **needs)),
         budget=Budget(draw(st.integers(1, 10**6)), draw(limits)),
-        workers=Workers(count, draw(st.none() | st.just("10.0.0.1:6379")), max(count, 1) + 1, draw(limits)),
+        workers=Workers(count, address, window, draw(limits) if killed else None, memory, draw(st.integers(0, 9))),
         seed=draw(st.integers(0, 2**32 - 1)),
         task=task,
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import automc
-from automc.app import runs
+from automc.app import asking, runs
 from automc.app.config import read_study, study_from
 from automc.core.metrics import losses
 from automc.core.pareto import front
@@ -185,8 +185,55 @@ def test_stop_from_another_process_acts_within_two_seconds_and_resume_goes_on(st
     assert len(watch.records()) == 80
 
 
-def drive(storage):
-    assert automc.resume("s", storage).run() is Ending.DRAINED
+def drive(storage, ending=Ending.DRAINED):
+    assert automc.resume("s", storage).run() is ending
+
+
+def driven(storage, sleep_s, ending):
+    """A study under way in another process."""
+    slow = {"name": "synthetic", "settings": {"layers": 5, "sleep_s": sleep_s}}
+    runs.start(given(storage, evaluator=slow, budget={"trials": 60})).close()
+    driver = multiprocessing.get_context("spawn").Process(target=drive, args=(storage, ending))
+    driver.start()
+    watch = automc.open_study("s", storage)
+    wait(lambda: any(t.state is TrialState.RUNNING for t in watch.records()), 120.0)
+    return driver, watch
+
+
+def test_a_cancel_ends_an_evaluation_in_the_middle_within_two_seconds(storage):
+    """One evaluation sleeps for a minute, in the driver's own process."""
+    driver, watch = driven(storage, 60.0, Ending.INTERRUPTED)
+    assert automc.cancel("s", storage)
+    asked = time.monotonic()
+    wait(lambda: watch.store.driver("s") is None)
+    assert time.monotonic() - asked < 2.0
+    driver.join(20)
+    assert driver.exitcode == 0
+    assert [t.state for t in watch.records()] == [TrialState.WAITING]
+    assert not automc.cancel("s", storage)
+
+
+def test_a_pause_holds_the_study_until_a_resume_lifts_it(storage):
+    driver, watch = driven(storage, 0.1, Ending.DONE)
+    assert not asking.lift("s", storage)
+    assert automc.pause("s", storage)
+
+    def quiet():
+        before = watch.records()
+        time.sleep(0.5)
+        return watch.records() == before and not [t for t in before if t.state is TrialState.RUNNING]
+
+    wait(quiet)
+    held = watch.records()
+    assert 0 < len(held) < 60
+    assert quiet()
+    assert watch.records() == held
+    assert watch.store.driver("s").pid == driver.pid, "it waits with its lease"
+    assert asking.lift("s", storage)
+    wait(lambda: len(watch.records()) > len(held))
+    driver.join(30)
+    assert driver.exitcode == 0
+    assert len(watch.records()) == 60
 
 
 def wait(holds, seconds=30.0):

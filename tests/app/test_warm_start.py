@@ -157,10 +157,10 @@ def test_several_studies_and_what_is_left_out_of_each(storage, capsys):
     failed = automc.open_study("a", storage).summary()["counts"]["failed"]
     assert failed > 0
     capsys.readouterr()
-    new = runs.start(given(storage), ["a", "b"])
+    new = runs.start(given(storage), ["a", "b", "a"])
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(f"{12 - failed} trials reused; {failed} left out: {failed} not measured to the end")
-    assert second.endswith("0 trials reused; 6 left out: 6 outside this space")
+    assert second.endswith("0 trials reused; 6 left out: 6 outside this space, first at quantize(conv0).weight_bits")
     assert [t.number for t in warm.told(new.facts, new.space)] == list(range(failed - 12, 0))
 
 
@@ -257,7 +257,7 @@ def test_an_extension_that_fails_while_measuring_changes_nothing(storage, monkey
 
     monkeypatch.setattr(SyntheticEvaluator, "damage", broken)
     with pytest.raises(EvaluationError, match="device is gone"):
-        automc.extend("new", 3, "sensing", storage, warm_start=["new"])
+        automc.extend("new", 3, "sensing", storage)
     again = automc.open_study("new", storage)
     assert (again.spec, again.facts) == (study.spec, study.facts)
     assert again.run() is Ending.DONE
@@ -281,7 +281,7 @@ def test_an_extension_of_a_study_that_is_searched_is_refused_before_anything_is_
         ),
         (["--set", "proposer.settings.anchor=3"], "did you mean 'anchors'?"),
         (["--set", "proposer.settings.anchors=x"], "proposer.settings.anchors: must be a whole number, not 'x'"),
-        (["--set", "budget.trials=3"], "unknown key 'budget' (allowed: proposer)"),
+        (["--set", "budget.trials=3"], "budget.trials: 5 is below the 12 trials there are"),
         (["--proposer", "tpee"], "unknown proposer 'tpee'"),
         (["--from", "oldd"], "no study 'oldd'"),
     ],

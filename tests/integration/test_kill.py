@@ -75,9 +75,20 @@ def told(storage: str):
     ]
 
 
+def finished_in(storage: str) -> int:
+    return len(open_store(storage, create=False).trials("killed", [s for s in TrialState if s.finished]))
+
+
+def await_finished(storage: str, count: int) -> None:
+    end = time.monotonic() + 30
+    while finished_in(storage) < count:
+        assert time.monotonic() < end, "the driver does nothing"
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_thirty_kills_lose_nothing_and_change_nothing(tmp_path):
-    """Thirty lives of up to half a second, hence slow."""
+    """Thirty lives of a few trials each, hence slow."""
     whole, killed = str(tmp_path / "whole.db"), str(tmp_path / "killed.db")
     assert runs.start(study_from({**STUDY, "storage": whole}, "test")).run() is Ending.DONE
     runs.start(study_from({**STUDY, "storage": killed}, "test")).close()
