@@ -38,16 +38,23 @@ def compare(study: Study, grid: int) -> dict[str, bool]:
     spec, trials = study.spec, study.records()
     fronts = [front(some, spec.objectives, spec.constraints) for some in (trials[:grid], trials[grid:])]
     shares = [covered(some, spec.objectives, spec.constraints, study.baseline) for some in fronts]
-    uniform, joint = (
-        [losses(spec.objectives, t.measurement.metrics) for t in some if t.measurement] for some in fronts
-    )
-    no_worse = [any(all(x <= y for x, y in zip(a, b, strict=True)) for a in joint) for b in uniform]
-    better = [no_worse[i] and b not in joint for i, b in enumerate(uniform)]
+    joint = [losses(spec.objectives, t.measurement.metrics) for t in fronts[1] if t.measurement]
+    beaten, level, missed = 0, 0, 0
+    for member in fronts[0]:
+        assert member.measurement is not None
+        theirs = losses(spec.objectives, member.measurement.metrics)
+        errors = [member.measurement.errors.get(objective.metric, 0.0) for objective in spec.objectives]
+        if any(ours != theirs and all(x <= y for x, y in zip(ours, theirs, strict=True)) for ours in joint):
+            beaten += 1
+        elif any(all(x <= y + error for x, y, error in zip(ours, theirs, errors, strict=True)) for ours in joint):
+            level += 1  # by no more than what the search split can tell apart
+        else:
+            missed += 1
     print(f"\njoint search ({len(trials) - grid} trials, by themselves) against the uniform grid ({grid} trials):")
     print(f"  share of the box covered   uniform {shares[0]:.4f}   joint {shares[1]:.4f}")
-    beaten, missed = better.count(True), no_worse.count(False)
-    print(f"  members of the uniform front {len(uniform)}: beaten {beaten}, not reached {missed}")
-    return {"the joint front dominates the uniform front": all(no_worse) and any(better) and shares[1] > shares[0]}
+    print(f"  members of the uniform front {len(fronts[0])}: beaten {beaten}, level within a standard error {level}, "
+          f"not reached {missed}")  # fmt: skip
+    return {"the joint front dominates the uniform front": not missed and beaten > level and shares[1] > shares[0]}
 
 
 def main() -> int:
@@ -56,7 +63,7 @@ def main() -> int:
     study_file = HERE / "study.yaml"
     command(f"search {study_file}")
     grid = len(automc.open_study("digits", STORAGE).records())
-    command(f"extend digits --trials +150 --proposer nsga2 --storage {STORAGE}")
+    command(f"extend digits --trials +150 --proposer portfolio --storage {STORAGE}")
     command(f"pareto digits --storage {STORAGE} --plot {OUT / 'front.png'}")
     study = automc.open_study("digits", STORAGE)
     kept = compare(study, grid)

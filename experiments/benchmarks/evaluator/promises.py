@@ -69,7 +69,7 @@ def exported(name: str, study: Study, count: int, folder: Path) -> list[list[str
     for trial in [t for t in study.records() if t.state is TrialState.COMPLETE][:count]:
         assert trial.measurement is not None
         out = folder / f"{study.name}-{trial.number}"
-        proof = study.export(trial.number, out, ("onnx", "safetensors"))
+        proof = study.export(trial.number, out, ("onnx", "packed"))
         promised, written = trial.measurement.metrics["size_bytes"], (out / "model.safetensors").stat().st_size
         verdict = "equal" if promised == written else "DIFFERENT"
         rows.append([f"{name} {trial.number}", f"{promised:,.0f}", f"{written:,}", verdict, str(proof.passed)])

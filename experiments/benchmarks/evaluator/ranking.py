@@ -29,7 +29,13 @@ from automc.evaluation.evaluator import NetworkEvaluator, prepare
 
 HERE = Path(__file__).resolve().parent
 STEPS = (0, 100, 400)
-STAGES = {"norms": ("none", 0), "refit": ("moments", 0), "rung 1": ("moments", 1), "rung 2": ("moments", 2)}
+STAGES = {
+    "norms": ("none", 0),
+    "refit": ("moments", 0),
+    "sequential": ("sequential", 0),
+    "rung 1": ("moments", 1),
+    "rung 2": ("moments", 2),
+}
 SHARE, TOLERANCE = 0.5, 0.01
 """Of the original's MACs, and how near a policy must come."""
 
@@ -65,6 +71,7 @@ def evaluator(reconstruct: str) -> NetworkEvaluator:
             "data.settings.search_limit=5000",
             f"rungs=[{rungs}]",
             f"evaluator.settings.reconstruct={reconstruct}",
+            "evaluator.settings.precision=bfloat16",
         )
     )
 

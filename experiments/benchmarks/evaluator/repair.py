@@ -4,8 +4,8 @@
 
 Rung 0 without anything, with batch norm recalibrated, with the consumers' weights refitted (from cached moments, and in
 sequence), then after one and three epochs of distilled repair; beside it pruning by l1 norms and plain fine-tuning (no
-refit, no teacher) for the same steps. Results go to ``repair.csv`` as they come: a run that ends early, or is ended by
---minutes, is taken up again by the next. The table is written to ``repair.md``.
+refit, no teacher) for the same steps; training multiplies in bfloat16. Results go to ``repair.csv`` as they come: a
+run that ends early, or is ended by --minutes, is taken up again by the next. The table is written to ``repair.md``.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def evaluator(reconstruct: str, seed: int) -> NetworkEvaluator:
         f"rungs=[{{steps: 0}}, {{steps: {EPOCH}}}, {{steps: {3 * EPOCH}}}]",
         f"seed={seed}",
         f"evaluator.settings.reconstruct={reconstruct}",
+        "evaluator.settings.precision=bfloat16",
     )
     return prepare(spec)
 

@@ -1,11 +1,11 @@
-"""Milliseconds that a proposer takes for a proposal, by decisions of the space and trials told.
+"""Milliseconds of the processor that a proposer takes for a proposal, by decisions of the space and trials told.
 
     python experiments/benchmarks/proposers/asking.py [--methods portfolio tpe]
 
 The spaces are those of imaginary networks (evaluation/synthetic.py) with 60 and 200 decisions: channels and bits of
 weights and inputs, two objectives. Random policies are told; then every proposer is asked a few times, told one more
-trial between two proposals, as a search does it. *told* is what learning all of them took before. Single thread.
-Written to ``asking.md``.
+trial between two proposals, as a search does it. *told* is what learning all of them took before. One thread,
+so that processor time is what a proposal takes on an idle machine. Written to ``asking.md``.
 """
 
 from __future__ import annotations
@@ -75,15 +75,15 @@ def asked(name: str, space: SearchSpace, known: list[Trial]) -> list[str]:
         if learning > PATIENCE:
             cells.append("")
             continue
-        start = time.perf_counter()
+        start = time.process_time()
         proposer.tell(known[told:count])
-        learning += time.perf_counter() - start
+        learning += time.process_time() - start
         times = []
         for number in range(count, count + ASKS):
-            start = time.perf_counter()
+            start = time.process_time()
             proposer.ask(range(number, number + 1))
             proposer.tell(known[number : number + 1])
-            times.append(1000 * (time.perf_counter() - start))
+            times.append(1000 * (time.process_time() - start))
         told = count + ASKS
         cells.append(f"{np.median(times):.1f} (at most {max(times):.0f}; told {learning:.1f} s)")
     return cells

@@ -1,6 +1,6 @@
 """Channels, weight bits and input bits at once, or one after the other: ResNet-20, rung 0, fronts over evaluations.
 
-    python experiments/benchmarks/proposers/joint.py [--trials 100] [--seeds 0 1 2] [--methods portfolio sequential]
+    python experiments/benchmarks/proposers/joint.py [--trials 40] [--seeds 0 1 2] [--methods portfolio sequential]
 
 Two studies: top1 against stored bytes (up to a tenth of the original's), and against BOPs (up to a twentieth).
 Reported: the share of the box under each front, after evaluations and after seconds, and the best top1 at 5 % of the
@@ -34,7 +34,7 @@ BOX = {"size_ratio": 0.1, "bops_ratio": 0.05}
 POINT = {"size_ratio": 0.05, "bops_ratio": 0.02}
 NAMES = {"size_ratio": "joint_bytes", "bops_ratio": "joint_bops"}
 METHODS = tuple(map(Method.of, ("portfolio", "sequential", "ddpg", "allocate", "evolve", "nsga2", "tpe", "random")))
-SHOWN = (20, 40, 100, 200)
+SHOWN = (10, 20, 40, 100)
 SECONDS = (60, 120, 240, 480)
 
 
@@ -62,7 +62,7 @@ def _covered(
 
 
 def main() -> int:
-    given = arguments(__doc__, METHODS, 100)
+    given = arguments(__doc__, METHODS, 40)
     paragraphs = []
     for cost in BOX:
         setup = setup_of(cost)
