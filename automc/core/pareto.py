@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,8 +152,15 @@ def covered(
     The box of a minimised metric goes from 0 to the original's value, that of a maximised one from 0 to its
     best possible value (1 for ratios, else the original's). One number to compare searches of one study by.
     """
-    best = front(trials, objectives, constraints)
-    if not best:
+    points = [
+        losses(objectives, t.measurement.metrics) for t in front(trials, objectives, constraints) if t.measurement
+    ]
+    return share(np.array(points), objectives, baseline)
+
+
+def share(points: Points, objectives: Sequence[Objective], baseline: Mapping[str, float]) -> float:
+    """``covered`` of the losses of a front, shape (trials, objectives)."""
+    if not len(points):
         return 0.0
     span, reference = [], []
     for objective in objectives:
@@ -164,5 +171,4 @@ def covered(
         else:
             span.append(size)
             reference.append(1.0)
-    points = np.array([losses(objectives, t.measurement.metrics) for t in best if t.measurement]) / np.array(span)
-    return hypervolume(points, reference)
+    return hypervolume(points / np.array(span), reference)

@@ -108,8 +108,9 @@ def convergence(request: Request, study: str) -> Json:
     found = desk.study(study)
 
     def make() -> dict[str, Any]:
-        trials = sum(count.number for count in found.store.tally(study))
-        return {"steps": [step._asdict() for step in growth(found)], "trials": trials}
+        counts = found.store.tally(study)
+        steps = [step._asdict() for step in growth(found, counts)]
+        return {"steps": steps, "trials": sum(count.number for count in counts)}
 
     return Json(desk.remembered("convergence", study, make))
 

@@ -118,7 +118,7 @@ def test_the_growth_of_the_front_follows_from_all_trials(
 ) -> None:
     monkeypatch.setattr(growing, "PARTS", parts)
     done = [study.trial(number) for number in study.store.finishing("s")]
-    steps = growing.growth(study)
+    steps = growing.growth(study, study.store.tally(study.name))
     assert len(steps) > (5 if parts > 9 else 2)
     for step in steps:
         so_far = done[: step.done]
@@ -175,7 +175,9 @@ def test_what_mattered_in_a_revised_study_is_asked_of_what_still_counts(study: S
     assert importance.mattered(study, "top1") == importance.importance("s", study.counted(), "top1")
     members = front(study.counted(), study.spec.objectives, study.spec.constraints)
     assert [t.number for t in finding.find(study, "knee").front] == [t.number for t in members]
-    assert growing.growth(study)[-1].share == covered(members, SPEC.objectives, SPEC.constraints, BASELINE)
+    assert growing.growth(study, study.store.tally(study.name))[-1].share == covered(
+        members, SPEC.objectives, SPEC.constraints, BASELINE
+    )
     assert [t.number for t in listing.some(study, 150, 4)] == [0, 49, 99, 149]
 
 

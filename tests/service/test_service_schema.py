@@ -87,6 +87,7 @@ def test_no_request_breaks_the_service_and_every_answer_is_as_the_file_says(app:
             if mode is GenerationMode.NEGATIVE and not _can_be_broken(operation):
                 continue
             given_so(given(operation.as_strategy(generation_mode=mode))(ask))()
+    print(f"{answers.total():,} requests: {dict(sorted(answers.items()))}")
     assert answers.total() > 40 * EXAMPLES
     assert {200, 404, 422} <= answers.keys()
     assert max(answers) < 500

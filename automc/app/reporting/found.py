@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from automc.errors import SpecError
 if TYPE_CHECKING:
     from automc.app.study import Study
 
-MOST = 1000
+MOST = 500
 """So many trials are looked at one by one; of more an even choice, and all that were once on the front."""
 
 PACKAGES = ("automc", "torch", "numpy", "optuna", "ray", "scikit-learn", "onnxruntime", "sqlalchemy")
@@ -91,7 +92,7 @@ def find(study: Study, pick: str) -> Found:
         trials,
         list(map(study.reading(), seen)),
         _ended(study, counts),
-        growth(study),
+        growth(study, counts),
         members,
         pick,
         study.picked(pick, members) if members else None,
@@ -121,7 +122,8 @@ def _mattered(study: Study) -> Importance | str:
         return str(error)
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Of Python and of the packages that a measurement goes through; nothing is imported."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in PACKAGES:

@@ -9,8 +9,10 @@ import numpy as np
 
 from automc.core.front import GrowingFront
 from automc.core.history import FrontChange
-from automc.core.pareto import covered
+from automc.core.metrics import losses
+from automc.core.pareto import share
 from automc.core.study import StudySpec
+from automc.core.tally import Count
 from automc.core.trial import Trial
 
 if TYPE_CHECKING:
@@ -34,10 +36,14 @@ class Step(NamedTuple):
     share: float
 
 
-def growth(study: Study) -> list[Step]:
-    """The steps of a study's curve, in order of finishing: of a front that is recorded from the record alone."""
+def growth(study: Study, counts: Sequence[Count]) -> list[Step]:
+    """The steps of a study's curve, in order of finishing: of a front that is recorded from the record alone.
+
+    Args:
+        counts: of all its trials, as the store has them.
+    """
     read = study.reading()
-    total = sum(count.number for count in study.store.tally(study.name) if count.state.finished)
+    total = sum(count.number for count in counts if count.state.finished)
     if read.changeless:
         changes = study.store.front_changes(study.name)
         named = study.store.trials(study.name, numbers={change.number for change in changes})
@@ -83,8 +89,7 @@ def grown(
         return []
     ends = list(fronts)
     chosen = [ends[at] for at in np.unique(np.linspace(0, len(ends) - 1, min(MOST, len(ends))).astype(int)).tolist()]
-    spent, aims = np.cumsum(seconds), (spec.objectives, spec.constraints)
-    return [
-        Step(end, float(spent[-(-end // part) - 1]), covered([trials[n] for n in fronts[end]], *aims, dict(baseline)))
-        for end in chosen
-    ]
+    spent, mine = np.cumsum(seconds), {number for end in chosen for number in fronts[end]}
+    points = {n: losses(spec.objectives, found.metrics) for n in mine if (found := trials[n].measurement)}
+    shares = [share(np.array([points[n] for n in fronts[end]]), spec.objectives, baseline) for end in chosen]
+    return [Step(end, float(spent[-(-end // part) - 1]), box) for end, box in zip(chosen, shares, strict=True)]

@@ -70,7 +70,7 @@ def questions(study: Study, trials: int) -> dict[str, Callable[[], Any]]:
         "show": lambda: report.study_text(study),
         "studies": lambda: runs.studies(study.storage),
         "SQL over the front": lambda: study.query("SELECT trial, top1, size_bytes FROM front ORDER BY top1"),
-        "how the front grew": lambda: growth(study),
+        "how the front grew": lambda: growth(study, study.store.tally(study.name)),
         "the best under a bound": lambda: solve(study, [Constraint.parse("size_ratio <= 0.06")]),
         "what mattered: columns, 2,000 policies, their forest": lambda: mattered(study, "top1"),
         "report: what it reads, but for what mattered": lambda: without_forest(lambda: find(study, "knee")),

@@ -1,4 +1,4 @@
-"""Counts of trials are read from an index that has all they need, in the place of one by state alone."""
+"""Counts of trials and sums of their seconds are read from indexes that have all they need."""
 
 from __future__ import annotations
 
@@ -12,3 +12,4 @@ def upgrade() -> None:
     op.drop_index("ix_automc_trial_state", "automc_trial")
     columns = ["study_id", "state", "reason", "twin", "samples", "seconds"]
     op.create_index("ix_automc_trial_tally", "automc_trial", columns)
+    op.create_index("ix_automc_trial_spent", "automc_trial", ["study_id", "place", "twin", "seconds"])
