@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,7 @@ import peer
 from common import publish, table
 
 from automc.service.tokens import mint
+from automc.stores.engine import journal
 from automc.stores.service import ServiceStore
 
 HERE = Path(__file__).resolve().parent
@@ -164,6 +166,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--filled", type=Path, help="a database that filled.py made of so many trials; it is copied")
+    parser.add_argument("--output", type=Path, default=HERE / "load.md")
     said = parser.parse_args()
     if CHROMIUM is None or find_spec("playwright") is None:
         print(
@@ -183,7 +186,7 @@ def main() -> int:
         def keep(part: tuple[list[list[str]], list[str]]) -> None:
             lines.extend(part[0])
             rows.append(part[1])
-            report(lines, rows, said.seconds, began)
+            report(said.output, lines, rows, said.seconds, began)
 
         keep(ours(large, said.trials, said))
         if find_spec("optuna_dashboard"):
@@ -192,7 +195,9 @@ def main() -> int:
     return 0
 
 
-def report(lines: list[list[str]], rows: list[list[str]], seconds: float, began: tuple[float, float, float]) -> None:
+def report(
+    output: Path, lines: list[list[str]], rows: list[list[str]], seconds: float, began: tuple[float, float, float]
+) -> None:
     """Write what is known so far."""
     assert CHROMIUM is not None
     browser = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True).stdout.strip()
@@ -201,15 +206,16 @@ def report(lines: list[list[str]], rows: list[list[str]], seconds: float, began:
         for name in ("optuna", "optuna-dashboard")
         if find_spec(name.replace("-", "_"))
     ]
+    library = f"SQLite {sqlite3.sqlite_version} (journal: {journal()})"
     there, load = len(beside) == 2, f"before: {_load(began)}; after: {_load(os.getloadavg())}"
     publish(
-        HERE / "load.md",
+        output,
         "# The dashboard with a large study, and under load",
         table(["dashboard", "trials", "page", "first visit, first paint, ms", "first paint, ms", "there, ms"], lines),
         f"{DASHBOARDS} dashboards and a driver that would write {RATE} results a second, for {seconds:.0f} s:",
         table(HEAD, rows),
         *([] if there else ["optuna-dashboard is not installed (pip install optuna-dashboard): it was left out."]),
-        f"{', '.join([browser, *beside])}. Load (1, 5, 15 min) {load}.",
+        f"{', '.join([browser, library, *beside])}. Load (1, 5, 15 min) {load}.",
     )
 
 
