@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ class NumberTables(Database):
         complete = (c.state == TrialState.COMPLETE.value, c.place.is_not(None))
         with self._read(study) as (connection, study_id):
             wanted = sa.select(c.number, c.rung, c.place, c.seconds, c.twin).where(c.study_id == study_id, *complete)
-            rows = _array(connection.execute(wanted), 5)
+            rows = np.array(as_read(connection.execute(wanted)), dtype=np.float64).reshape(-1, 5)
             rows = rows[np.argsort(rows[:, 0], kind="stable")]
             number = rows[:, 0].astype(np.int64)
             values: dict[str, NDArray[np.float64]] = {}
@@ -33,7 +33,8 @@ class NumberTables(Database):
                     values[name] = rows[:, 3]
                     continue
                 found = sa.select(m.number, m.value).where(m.study_id == study_id, m.name == name, m.kind == "finite")
-                values[name] = _spread(number, _array(connection.execute(found), 2))
+                pairs = chain.from_iterable(as_read(connection.execute(found)))
+                values[name] = _spread(number, np.fromiter(pairs, dtype=np.float64).reshape(-1, 2))
         rung, place = (rows[:, at].astype(np.int64) for at in (1, 2))
         return Numbers(number, rung, place, ~np.isnan(rows[:, 4]), values)
 
@@ -45,7 +46,3 @@ def _spread(number: NDArray[np.int64], found: NDArray[np.float64]) -> NDArray[np
     known = (at < len(number)) & (number[np.minimum(at, len(number) - 1)] == found[:, 0]) if len(number) else at < 0
     column[at[known]] = found[known, 1]
     return column
-
-
-def _array(result: sa.CursorResult[Any], columns: int) -> NDArray[np.float64]:
-    return np.array(as_read(result), dtype=np.float64).reshape(-1, columns)

@@ -116,7 +116,7 @@ trial = sa.Table(
     sa.Column("decisions", sa.LargeBinary),
     sa.CheckConstraint("state IN ('waiting', 'running', 'complete', 'stopped', 'failed')", name="state"),
     sa.Index("ix_automc_trial_tally", "study_id", "state", "reason", "twin", "samples", "seconds"),
-    sa.Index("ix_automc_trial_spent", "study_id", "place", "twin", "seconds"),
+    sa.Index("ix_automc_trial_spent", "study_id", "place", "twin", "seconds", "state", "rung", "number"),
     sa.Index("ix_automc_trial_policy", "policy"),
     sa.Index("ix_automc_trial_place", "study_id", "place", unique=True),
 )
