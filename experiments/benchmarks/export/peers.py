@@ -8,7 +8,7 @@ NNCF's INT8 on the ONNX file; Torch-Pruning to half of the MACs, trained for as 
 and what automc picks at a drop of at most one point. FOLDER is an export of ``study.yaml`` beside this file:
 
     automc search study.yaml
-    automc export peers --pick "top1 >= 0.918" --min latency_ratio -o FOLDER
+    automc export peers --pick "top1 >= 0.91" --min latency_ratio -o FOLDER
 
 Accuracy is that of the 10,000 test inputs in ONNX Runtime; times are of one thread, all files in turn, with the median
 ratio to the float file and its 95 % interval. The table is written to ``peers.md``.

@@ -151,7 +151,7 @@ def theirs(source: Path, target: Path, said: argparse.Namespace) -> tuple[list[l
     url = peer.fill(source, target, said.peer)
     with peer.served(url) as base:
         (times,) = painted(base, "", [("/dashboard/studies/1", ".main-svg, canvas")], said.rounds)
-        watching = [base, "--dashboards", str(DASHBOARDS), "--paths", f"/api/studies/1?after={said.peer // 2}"]
+        watching = [base, "--dashboards", str(DASHBOARDS), "--paths", f"/api/studies/1?after={said.peer}"]
         wrote, seen = loaded("optuna", url, watching, said.seconds)
     return (
         [["optuna-dashboard", f"{said.peer:,}", "study", *(f"{v:,.0f}" for v in times)]],
