@@ -124,6 +124,8 @@ class Supervisor:
                 self._store.keep_care(name, starts=0)
             if child is not None and child.poll() is not None:
                 del self._children[name]  # somebody else's driver was first
+            elif child is not None and not care.wanted and lease.control == Control.GO.value:
+                self._call_off(name, child)
             return
         self._since.pop(name, None)
         if child is not None and child.poll() is None:
@@ -143,6 +145,12 @@ class Supervisor:
         elif self._store.claim(name, care, lease.fence):
             self._claims[name] = (care.starts + 1, lease.fence)
             self._children[name] = self._spawn(name)
+
+    def _call_off(self, name: str, child: Driver) -> None:
+        """End a driver that nobody wants any more since before it came to its lease, when it could not be asked."""
+        owner = self._store.driver(name)
+        if owner is not None and owner.pid == child.pid:
+            self._store.ask(name, Control.CANCEL)
 
     def _is_free(self, name: str, care: Care) -> bool:
         """Whether no other service, or one before this, has started a driver that may still come to its lease."""

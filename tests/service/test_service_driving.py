@@ -35,6 +35,7 @@ class Child:
     """A process that somebody else imagines."""
 
     returncode: int | None = None
+    pid: int = os.getpid()
 
     def poll(self) -> int | None:
         return self.returncode
@@ -137,6 +138,31 @@ def test_only_one_may_claim_a_study(world: Imagined) -> None:
     assert not world.store.claim("s", care, 0), "somebody drove it since"
     assert world.store.claim("s", care, 1)
     assert not world.store.claim("s", care, 1), "somebody else was first"
+
+
+def test_a_driver_that_was_called_off_before_it_came_is_told_so(world: Imagined) -> None:
+    world.look()
+    with TestClient(make_app(Settings(world.storage, drives=False)), base_url=BASE) as client:
+        secret, _ = mint(world.store, "admin", None)
+        asked = client.post("/api/v1/studies/s:cancel", headers={"authorization": f"Bearer {secret}"})
+    assert (asked.status_code, asked.json()["state"]) == (202, "idle")
+    with closing(driver(world)) as held:
+        assert held.asked("s") is Control.GO, "it heard nothing"
+        world.look()
+        assert held.asked("s") is Control.CANCEL
+        held.release("s")
+    world.children[0].returncode = 130
+    world.look()
+    assert (list(world.store.wanted()), len(world.children)) == ([], 1)
+
+
+def test_who_drives_by_hand_what_no_service_wants_is_left_alone(world: Imagined) -> None:
+    world.look()
+    world.store.keep_care("s", wanted=False)
+    world.children[0].pid = os.getppid()  # the service's own has not come yet
+    with closing(driver(world)) as held:
+        world.look()
+        assert held.asked("s") is Control.GO
 
 
 def test_a_driver_that_came_second_says_nothing_of_its_study(world: Imagined) -> None:
