@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -31,6 +32,9 @@ from automc.errors import LeaseHeld, OutOfSpace, WorkerError
 PAUSE_SECONDS = 0.1
 """How often a paused search asks whether it may go on."""
 
+BATCH_SECONDS = 0.1
+"""A transaction that waited so long for proposals ends: others wait for its lock."""
+
 
 class Ending(Enum):
     """Why ``run`` returned. Every ending leaves a study that can be resumed and extended.
@@ -45,7 +49,9 @@ class Ending(Enum):
 
 
 class Listener(Protocol):
-    """Watches a search. Called in the driver's thread, between two steps of the loop; must not block."""
+    """Watches a search. Called in the driver's thread, between two steps of the loop, about what is durable by then;
+    must not block.
+    """
 
     def added(self, trial: Trial) -> None:
         """A trial was recorded; it waits or runs."""
@@ -121,6 +127,7 @@ class Search:
         self._paused = False
         self._wished: Callable[[], Sequence[Wish]] = tuple
         self._granted: set[int] = set()
+        self._untold: list[Callable[[], None]] = []
 
     def run(
         self, asked: Callable[[], Control] = lambda: Control.GO, wished: Callable[[], Sequence[Wish]] = lambda: ()
@@ -144,8 +151,7 @@ class Search:
                 if word is Control.GO:
                     self._launch(new=not late)
                 if self._running:
-                    for outcome in self._executor.gather(self._watch):
-                        self._settle(outcome)
+                    self._settle(self._executor.gather(self._watch))
                 elif word is Control.PAUSE:
                     time.sleep(PAUSE_SECONDS)
                     started += PAUSE_SECONDS  # a pause is no time of searching
@@ -173,10 +179,20 @@ class Search:
         # Other objectives or constraints than before, and killed before the front followed.
         if changes := corrections(self._store.front_changes(self._spec.name), self._front.numbers):
             self._store.keep_front(self._spec.name, changes)
-        for trial in [self._seen[number] for number in sorted(self._unfinished)]:
-            if trial.reason == EXCLUDED:
-                why = {"reason": EXCLUDED, "message": trial.message}
-                self._put(self._trials[trial.number].to(TrialState.FAILED, **why))
+        with self._at_once():
+            for trial in [self._seen[number] for number in sorted(self._unfinished)]:
+                if trial.reason == EXCLUDED:
+                    why = {"reason": EXCLUDED, "message": trial.message}
+                    self._put(self._trials[trial.number].to(TrialState.FAILED, **why))
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """What is written inside is one commit, slower than all else here; the listener hears of it afterwards."""
+        with self._store.together():
+            yield
+        told, self._untold = self._untold, []
+        for tell in told:
+            tell()
 
     def _append(self, trial: Trial) -> None:
         self._trials.append(trial)
@@ -187,31 +203,32 @@ class Search:
 
     def _put(self, trial: Trial, outcome: Outcome | None = None) -> Trial:
         """One step of a trial, and with it what it changes on the front."""
-        try:
-            stored = self._store.move(self._spec.name, trial, outcome, self._front.add(self._read(trial)))
-        except LeaseHeld:
-            if outcome is not None:
-                self._store.late(self._spec.name, outcome)
-            raise
+        stored = self._store.move(self._spec.name, trial, outcome, self._front.add(self._read(trial)))
         self._trials[stored.number], self._seen[stored.number] = stored, self._read(stored)
         if stored.state.finished:
             self._unfinished.discard(stored.number)
-            self._listener.finished(stored)
+            self._untold.append(partial(self._listener.finished, stored))
         return stored
 
     def _launch(self, new: bool) -> None:
         """Fill the free slots: waiting trials first, then, if ``new``, fresh ones."""
-        while self._executor.free > 0:
-            trial = self._waiting() or self._grant() or (self._next() if new else None)
-            if trial is None:
-                return
-            if trial.state is TrialState.RUNNING:
+        more = True
+        while more and (free := self._executor.free) > 0:
+            beginning: list[Trial] = []
+            with self._at_once():
+                began = time.monotonic()
+                while more and len(beginning) < free and time.monotonic() - began < BATCH_SECONDS:
+                    trial = self._waiting() or self._grant() or (self._next() if new else None)
+                    more = trial is not None
+                    if trial is None or (trial.state is TrialState.WAITING and self._twin(trial.number) is not None):
+                        continue
+                    self._running.add(trial.number)
+                    waits = trial.state is TrialState.WAITING
+                    beginning.append(self._put(trial.to(TrialState.RUNNING)) if waits else trial)
+            for trial in beginning:
                 self._submit(trial)
-            elif self._twin(trial.number) is None:
-                self._submit(self._put(trial.to(TrialState.RUNNING)))
 
     def _submit(self, running: Trial) -> None:
-        self._running.add(running.number)
         self._notes.pop(running.number, None)
         known = max(running.number - self._spec.workers.window + 1, 0)
         rivals = self._rivals.of(running.rung, self._seen, known)
@@ -243,7 +260,7 @@ class Search:
             trial = self._store.grant(self._spec.name, wish)
             self._granted.add(wish.id)
             self._append(trial)
-            self._listener.added(trial)
+            self._untold.append(partial(self._listener.added, trial))
             return trial
         return None
 
@@ -253,9 +270,8 @@ class Search:
         return self._twins.of(trial.policy, trial.rung, self._seen, number)
 
     def _next(self) -> Trial | None:
-        """Record the next trial, running if it is to be run, in one step: a commit takes longer than all else here.
-
-        None when the budget is spent or what it must know is not measured yet.
+        """Record the next trial, running if it is to be run. None when the budget is spent or what it must
+        know is not measured yet.
         """
         number = len(self._trials)
         if number >= self._spec.budget.trials:
@@ -270,7 +286,7 @@ class Search:
         first = self._twins.of(proposal.policy, rung, self._seen, number) is None
         trial = self._store.add(self._spec.name, proposal, rung, start=first)
         self._append(trial)
-        self._listener.added(trial)
+        self._untold.append(partial(self._listener.added, trial))
         return trial
 
     def _propose(self, number: int, known: int) -> tuple[Proposal, int]:
@@ -301,8 +317,19 @@ class Search:
             self._notes[number] = dict(self._store.notes(self._spec.name, number))
         return sorted(self._notes[number].items())
 
-    def _settle(self, outcome: Outcome) -> None:
-        """Record what a worker answered; a late answer of an older attempt changes nothing."""
+    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Record what workers answered. A driver that lost its lease meanwhile records that they did, and ends."""
+        try:
+            with self._at_once():
+                for outcome in outcomes:
+                    self._settle_one(outcome)
+        except LeaseHeld:
+            for outcome in outcomes:
+                self._store.late(self._spec.name, outcome)
+            raise
+
+    def _settle_one(self, outcome: Outcome) -> None:
+        """A late answer of an older attempt changes nothing."""
         trial = self._trials[outcome.number]
         if outcome.number not in self._running or outcome.attempt != trial.attempts:
             self._store.late(self._spec.name, outcome)

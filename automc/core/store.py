@@ -6,6 +6,7 @@ The search loop calls it from one thread (the driver's); it need not be thread-s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -67,7 +68,15 @@ class StudyStore(Protocol):
 
 
 class TrialStore(Protocol):
-    """The one truth about trials. Every call that changes something is one durable transaction."""
+    """The one truth about trials. Every call that changes something is one durable transaction, or a part of one."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """What this thread changes inside with calls of this protocol is one durable transaction, and nothing of it
+        is stored where the block ends in an error. From the first change on all other writers wait for its end.
+
+        In memory, where nothing is durable, each call stays what it is by itself.
+        """
+        ...
 
     def add(self, study: str, proposal: Proposal, rung: int, start: bool = False) -> Trial:
         """Record the next trial under the next number (0, 1, 2, ... without gaps): WAITING, or, with ``start``, RUNNING

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -47,6 +48,7 @@ class Database:
         self._fences: dict[str, int] = {}
         self._engine = make_engine(address)
         self._writer, self._reader = writer(self._engine), reader(self._engine)
+        self._mine = _Together()
         try:
             with said_plainly(self._where):
                 prepare(self._engine, create)
@@ -59,16 +61,39 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """What this thread changes inside is one durable transaction, or, after an error, none; see TrialStore."""
+        if self._mine.stack is not None:
+            yield
+            return
+        with undisturbed(), said_plainly(self._where):
+            try:
+                with ExitStack() as self._mine.stack:
+                    yield
+            finally:
+                self._mine.stack = self._mine.connection = None
+
+    @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         """One moment of the database."""
+        if self._mine.connection is not None:
+            yield self._mine.connection  # sees what was changed together so far
+            return
         with said_plainly(self._where), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def _changing(self) -> Iterator[sa.Connection]:
-        """One durable transaction, or, after an error, none."""
-        with undisturbed(), said_plainly(self._where), self._writer.begin() as connection:
-            yield connection
+        """One durable transaction, or, after an error, none; a part of one where things are changed together."""
+        if self._mine.stack is None:
+            with undisturbed(), said_plainly(self._where), self._writer.begin() as connection:
+                yield connection
+            return
+        with said_plainly(self._where):
+            if self._mine.connection is None:
+                self._mine.connection = self._mine.stack.enter_context(self._writer.begin())
+            with self._mine.connection.begin_nested():
+                yield self._mine.connection
 
     @contextmanager
     def _read(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
@@ -98,6 +123,13 @@ class Database:
         if connection.dialect.name == "sqlite":
             return time.time()
         return float(connection.execute(_SERVER_CLOCK).scalar_one())
+
+
+class _Together(threading.local):
+    """What a thread changes in one transaction: begun by the first change, ended by the stack."""
+
+    stack: ExitStack | None = None
+    connection: sa.Connection | None = None
 
 
 def read_lease(connection: sa.Connection, study_id: int) -> Holder | None:

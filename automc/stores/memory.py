@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -89,6 +90,9 @@ class MemoryStore(MemoryHistory):
         ]
 
     # Trials
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def add(self, study: str, proposal: Proposal, rung: int, start: bool = False) -> Trial:
         trials = self._writable(study).trials

@@ -5,12 +5,14 @@ A world is one database that several store objects ("drivers") share, under one 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -116,8 +118,8 @@ def policy(ratio: float = 0.5, bits: int = 4) -> Policy:
     return Policy({Site("prune", "conv1", "prune_ratio"): ratio, Site("quantize", "ä.1", "weight_bits"): bits})
 
 
-def add(store: TrialDatabase, study: str, ratio: float = 0.5, rung: int = 0) -> Trial:
-    return store.add(study, Proposal(policy(ratio), "memo"), rung)
+def add(store: TrialDatabase, study: str, ratio: float = 0.5, rung: int = 0, bits: int = 4) -> Trial:
+    return store.add(study, Proposal(policy(ratio, bits), "memo"), rung)
 
 
 def finish(store: TrialDatabase, study: str, trial: Trial, **metrics: float) -> Trial:
@@ -497,6 +499,51 @@ def test_a_latency_that_is_no_time_is_refused_and_nothing_of_its_call_is_kept(
 
 
 # Leases
+
+
+def test_what_changes_together_is_seen_together(shared: World, store: TrialDatabase, study: str) -> None:
+    if isinstance(store, MemoryStore):
+        pytest.skip("in memory nothing is durable, and each call is there at once")
+    other = shared.open()
+    with store.together():
+        first = store.move(study, add(store, study).to(R))
+        with store.together():
+            second = add(store, study, bits=8)
+        assert store.trials(study) == [first, second], "who changes it sees it"
+        assert other.trials(study) == []
+    assert other.trials(study) == [first, second]
+    assert [attempt.number for attempt in other.attempts(study)] == [0]
+
+
+@pytest.mark.parametrize("caught", [True, False])
+def test_after_an_error_nothing_of_its_call_and_uncaught_nothing_of_all_is_there(
+    shared: World, store: TrialDatabase, study: str, caught: bool
+) -> None:
+    if isinstance(store, MemoryStore):
+        pytest.skip("in memory nothing is durable, and each call is there at once")
+    old, other = add(store, study), shared.open()
+    with contextlib.suppress(IllegalTransition), store.together():
+        store.move(study, old.to(R))
+        with contextlib.suppress(IllegalTransition) if caught else contextlib.nullcontext():
+            store.move(study, old.to(R))
+        add(store, study, bits=8)
+    assert [trial.state for trial in other.trials(study)] == ([R, W] if caught else [W])
+    assert add(store, study, bits=2).number == (2 if caught else 1), "and it goes on"
+
+
+def test_together_is_of_one_thread(shared: World, store: TrialDatabase, study: str) -> None:
+    """The thread that keeps a driver's lease alive waits for it, or goes its own way, but takes no part in it."""
+    there: list[int] = []
+    with contextlib.suppress(ZeroDivisionError), store.together():
+        if isinstance(store, MemoryStore):
+            pytest.skip("in memory nothing is durable, and each call is there at once")
+        add(store, study)
+        reader = threading.Thread(target=lambda: there.append(len(store.trials(study))))
+        reader.start()
+        reader.join()
+        raise ZeroDivisionError
+    assert there == [0]
+    assert store.trials(study) == []
 
 
 def writes(store: TrialDatabase, study: str, trial: Trial) -> list[Callable[[], object]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
+import sqlalchemy
 
 from automc.app.catalog import PROPOSERS, build
 from automc.core.history import front_after
@@ -24,7 +25,9 @@ from automc.evaluation.synthetic import prepare_synthetic
 from automc.operators import OPERATORS, ORDER
 from automc.stoppers import MedianStopper, NeverStopper
 from automc.stores import open_store
+from automc.stores.engine import READ_ONLY
 from automc.stores.memory import MemoryStore
+from automc.stores.sql import SqlStore
 from automc.workers.inline import InlineExecutor
 from automc.workers.outcomes import judged
 
@@ -581,3 +584,80 @@ def test_a_driver_that_lost_its_lease_records_its_answer_and_ends(monkeypatch):
     assert not rival.trials("s", [TrialState.RUNNING])
     assert rival.trials("s")[number].attempts == 2
     assert told(rival) == uninterrupted(spec)
+
+
+class Crowd(Shuffled):
+    """All that runs answers at once; ``before`` is called ahead of each gathering with how many there were."""
+
+    def __init__(self, slots: int, before=lambda turn: None):
+        super().__init__(None, slots, seed=0)
+        self.gatherings, self._before = 0, before
+
+    def gather(self, watch):
+        self._before(self.gatherings)
+        self.gatherings += 1
+        return [super(Crowd, self).gather(watch)[1] for _ in list(self.running)]
+
+
+CROWDED = study(proposer=Part("random"), rungs=(Rung(0),), workers=Workers(window=6))
+
+
+def test_what_a_gathering_brings_is_one_commit_and_what_begins_after_it_another(tmp_path):
+    store = open_store(str(tmp_path / "x.db"))
+    store.create(CROWDED, {})
+    wrote, crowd = [], Crowd(6)
+
+    def committed(connection):
+        if not connection.get_execution_options()[READ_ONLY]:
+            wrote.append(connection)
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "commit", committed)
+    try:
+        run(CROWDED, store, crowd)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "commit", committed)
+    assert told(store) == uninterrupted(CROWDED)
+    assert crowd.gatherings <= 10
+    assert len(wrote) <= 2 * crowd.gatherings + 1
+    store.close()
+
+
+def test_what_a_listener_hears_is_there_for_everybody(tmp_path):
+    store = open_store(str(tmp_path / "x.db"))
+    store.create(CROWDED, {})
+    other, seen = open_store(str(tmp_path / "x.db")), []
+
+    class Ear(Silent):
+        def added(self, trial):
+            seen.append(other.trials("s", numbers=[trial.number])[0].number == trial.number)
+
+        def finished(self, trial):
+            seen.append(other.trials("s", numbers=[trial.number])[0] == trial)
+
+    run(CROWDED, store, Crowd(6), listener=Ear())
+    assert seen == [True] * 80
+    store.close()
+    other.close()
+
+
+def test_of_a_gathering_without_the_lease_every_answer_is_recorded_and_nothing_else_changes(tmp_path):
+    now, rivals = [1e6], []
+    store, rival = (SqlStore(str(tmp_path / "x.db"), clock=lambda: now[0]) for _ in range(2))
+    store.create(CROWDED, {})
+    store.take("s", Owner("elsewhere.example", 1))
+
+    def rob(turn):
+        if turn == 2:
+            now[0] += 1000.0
+            rival.take("s", Owner("elsewhere.example", 2))
+            rivals.extend(rival.trials("s"))
+
+    with pytest.raises(LeaseHeld, match="taken over by pid 2"):
+        run(CROWDED, store, Crowd(6, rob))
+    late = [attempt for attempt in rival.attempts("s") if attempt.late]
+    assert len(late) == len([trial for trial in rivals if trial.state is TrialState.RUNNING]) == 6
+    assert rival.trials("s") == rivals
+    assert run(CROWDED, rival) is Ending.DONE
+    assert told(rival) == uninterrupted(CROWDED)
+    store.close()
+    rival.close()

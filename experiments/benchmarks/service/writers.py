@@ -3,8 +3,9 @@
     python writers.py automc STORAGE STUDY --rate 300 --seconds 60
     python writers.py optuna STORAGE STUDY --rate 300 --seconds 60
 
-A result of automc is two durable transactions, as in a search: the trial begins, and it is complete. Of Optuna it is
-one, ``Study.add_trial``, though a search of Optuna's has more.
+Sixteen workers answer, at this rate together. As in a search, what has answered since the last look is one durable
+transaction, and what begins in its place another. Of Optuna a result is one of its own, ``Study.add_trial``, though a
+search of Optuna's has more; it has none for several.
 """
 
 from __future__ import annotations
@@ -27,32 +28,47 @@ import filled
 from automc.core.metrics import Measurement
 from automc.core.ports import Proposal
 from automc.core.store import Owner
-from automc.core.trial import TrialState
+from automc.core.trial import Trial, TrialState
 from automc.errors import AutomcError
 from automc.stores import open_store
 
+WORKERS = 16
 
-def ours(storage: str, name: str) -> Callable[[], None]:
-    """Writes one result into a study of ``filled``."""
+
+def ours(storage: str, name: str) -> Callable[[int], None]:
+    """Writes so many results into a study of ``filled``."""
     store, space, draw = open_store(storage, create=False), filled.space(), np.random.default_rng(1)
     held: list[Owner] = []
+    running: list[Trial] = []
 
-    def write() -> None:
-        if not held:
-            owner = Owner(socket.gethostname(), os.getpid())
-            store.take(name, owner)
-            held.append(owner)
-        policy = space.decode(draw.random(len(space)).tolist())
-        trial = store.add(name, Proposal(policy), 0, start=True)
+    def begin(count: int) -> None:
+        with store.together():
+            for _ in range(count):
+                policy = space.decode(draw.random(len(space)).tolist())
+                running.append(store.add(name, Proposal(policy), 0, start=True))
+
+    def end(trial: Trial) -> None:
         size = float(draw.uniform(0.5, 1.0))
         metrics = {"top1": 0.2, "macs_ratio": 0.8, "size_bytes": round(1.1e6 * size), "size_ratio": size}
         store.move(name, trial.to(TrialState.COMPLETE, measurement=Measurement(metrics, seconds=0.1, samples=5000)))
 
+    def write(count: int) -> None:
+        if not held:
+            owner = Owner(socket.gethostname(), os.getpid())
+            store.take(name, owner)
+            held.append(owner)
+            begin(WORKERS)
+        with store.together():
+            for trial in running[:count]:
+                end(trial)
+        del running[:count]
+        begin(count)
+
     return write
 
 
-def theirs(storage: str, name: str) -> Callable[[], None]:
-    """Writes one result into a study of Optuna's."""
+def theirs(storage: str, name: str) -> Callable[[int], None]:
+    """Writes so many results into a study of Optuna's, one by one."""
     import optuna
     from optuna.distributions import CategoricalDistribution
 
@@ -61,11 +77,12 @@ def theirs(storage: str, name: str) -> Callable[[], None]:
     space = filled.space()
     kinds = {"/".join(d.site): CategoricalDistribution(d.domain.options) for d in space.decisions}
 
-    def write() -> None:
-        policy = space.decode(draw.random(len(space)).tolist())
-        params = {"/".join(site): value for site, value in policy.items() if "/".join(site) in kinds}
-        values = [0.2, round(1.1e6 * float(draw.uniform(0.5, 1.0)))]
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, values=values))
+    def write(count: int) -> None:
+        for _ in range(count):
+            policy = space.decode(draw.random(len(space)).tolist())
+            params = {"/".join(site): value for site, value in policy.items() if "/".join(site) in kinds}
+            values = [0.2, round(1.1e6 * float(draw.uniform(0.5, 1.0)))]
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, values=values))
 
     return write
 
@@ -80,13 +97,15 @@ def main() -> int:
     said = parser.parse_args()
     write = (ours if said.kind == "automc" else theirs)(said.storage, said.study)
     faults: Counter[str] = Counter()
-    began, written, turn = time.perf_counter(), 0, 0
+    began, written = time.perf_counter(), 0
     while (now := time.perf_counter() - began) < said.seconds:
-        time.sleep(max(turn / said.rate - now, 0))
-        turn += 1
+        due = min(int(now * said.rate) - written, WORKERS)
+        if due <= 0:
+            time.sleep(max((written + 1) / said.rate - now, 0))
+            continue
         try:
-            write()
-            written += 1
+            write(due)
+            written += due
         except (AutomcError, OSError) as error:
             faults[str(error)[:120]] += 1
         except Exception as error:  # Optuna's and SQLAlchemy's
