@@ -27,6 +27,7 @@ MODEL, PACKED, GRAPH = "model.onnx", "model.safetensors", "graph.json"
 PROGRAM, WEIGHTS, SCRIPT = "model.pt2", "weights.safetensors", "model.py"
 
 OPENVINO = ("openvino.xml", "openvino.bin")
+EXECUTORCH = "model.pte"
 
 RENAMED = {"safetensors": "packed"}
 """Names that formats had before."""
@@ -154,6 +155,14 @@ FORMATS: Mapping[str, Format] = {
             runner="automc.export.openvino_files:opened",
             needs=("openvino",),
             extra="openvino",
+        ),
+        Format(
+            name="executorch",
+            files={EXECUTORCH: "the network for phones and boards: layers with int8 codes run in XNNPACK's integers"},
+            writer="automc.export.executorch.files:write",
+            runner="automc.export.executorch.files:opened",
+            needs=("executorch", "torch"),
+            extra="executorch",
         ),
     )
 }

@@ -23,7 +23,7 @@ from automc.export.baking.bake import fold
 from automc.export.onnx.check import checked
 from automc.export.onnx.grids import Grid
 from automc.export.onnx.layer_table import layer_table, sums
-from automc.export.onnx.sums import _grid
+from automc.export.onnx.sums import covering
 from automc.export.onnx.writing import write_onnx
 from automc.export.packed import dumps, tensors
 from automc.export.proof.weights import constants, unmatched
@@ -216,7 +216,7 @@ def test_rounding_first_on_the_finer_grid_changes_no_code(
     top = 2**bits - 1
     grid = Grid(float(np.float32(scale)), min(round(low), top), top)
     need = share * top * grid.scale
-    fine = _grid(-need * grid.zero / top, need * (top - grid.zero) / top, [grid])
+    fine = covering(-need * grid.zero / top, need * (top - grid.zero) / top, [grid])
     x = np.random.default_rng(seed).uniform(1.2 * grid.low - 1, 1.2 * grid.high + 1, 2000)
 
     def code(x: np.ndarray, g: Grid) -> np.ndarray:

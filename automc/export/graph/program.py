@@ -38,7 +38,15 @@ def program_of(model: nn.Module, example: Tensor) -> Any:
         ModelError: torch cannot export it.
     """
     inputs = torch.cat([example[:1], example[:1]])  # a batch of one would be taken for a constant
-    shapes = ({0: torch.export.Dim("batch")},)
+    return _exported(model, inputs, ({0: torch.export.Dim("batch")},))
+
+
+def lone_program(model: nn.Module, example: Tensor) -> Any:
+    """The same for one input at a time. Raises ModelError."""
+    return _exported(model, example[:1], None)
+
+
+def _exported(model: nn.Module, inputs: Tensor, shapes: Any) -> Any:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

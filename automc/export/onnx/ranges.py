@@ -35,20 +35,25 @@ def ranges(model: bytes, inputs: Array, names: Sequence[str]) -> Mapping[str, tu
 
 
 def difference(model: Any, other: Any, inputs: Array) -> tuple[float, float]:
-    """How far the other model's float outputs are from the first one's: the size of the difference over their size, and
-    the share of answers, largest along axis 1, that are expected to be others (``flips``; the most of any output).
-    (0, 0) where there are no float outputs.
-    """
+    """How far the other model's float outputs are from the first one's, see ``apart``; (0, 0) without float outputs."""
     sessions = [_session(each.SerializeToString()) for each in (model, other)]
     names = [output.name for output in sessions[0].get_outputs() if output.type == "tensor(float)"]
     if not names:
         return 0.0, 0.0
     answers = ([run.run(names, {run.get_inputs()[0].name: batch}) for batch in _batches(inputs)] for run in sessions)
-    one, two = ([np.concatenate(parts).astype(np.float64) for parts in zip(*each, strict=True)] for each in answers)
-    apart = sum(float(np.square(a - b).sum()) for a, b in zip(one, two, strict=True))
-    size = sum(float(np.square(a).sum()) for a in one)
-    changed = [flips(a, b) for a, b in zip(one, two, strict=True) if a.ndim > 1 and a.shape[1] > 1]
-    return float((apart / size) ** 0.5) if size else float(apart > 0), max(changed, default=0.0)
+    one, two = ([np.concatenate(parts) for parts in zip(*each, strict=True)] for each in answers)
+    return apart(one, two)
+
+
+def apart(one: Sequence[Array], two: Sequence[Array]) -> tuple[float, float]:
+    """How far outputs are from others: the size of the difference over their size, and the share of answers, largest
+    along axis 1, that are expected to be others (``flips``; the most of any output).
+    """
+    pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(one, two, strict=True)]
+    off = sum(float(np.square(a - b).sum()) for a, b in pairs)
+    size = sum(float(np.square(a).sum()) for a, _ in pairs)
+    changed = [flips(a, b) for a, b in pairs if a.ndim > 1 and a.shape[1] > 1]
+    return float((off / size) ** 0.5) if size else float(off > 0), max(changed, default=0.0)
 
 
 def flips(one: Array, two: Array) -> float:

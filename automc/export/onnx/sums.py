@@ -41,7 +41,7 @@ def round_sums(graph: Graph, makers: Sequence[Any], rounded: list[Rounded], rang
         name = _tail(graph, node)
         if name in seen and (node.op_type == "Conv" or all(given in grids for given in node.input)):
             given = [each for each in rounded if each.source == name]
-            grid = grids[f"{name}.sum"] = _grid(*seen[name], [each.grid for each in given])
+            grid = grids[f"{name}.sum"] = covering(*seen[name], [each.grid for each in given])
             rounded = [each for each in rounded if each.source != name or each.grid != grid]
             rounded = [Rounded(f"{name}.sum", e.grid, e.output) if e.source == name else e for e in rounded]
             rounded.append(_share(graph, name, grid, given))
@@ -78,7 +78,7 @@ def _share(graph: Graph, name: str, grid: Grid, given: Sequence[Rounded]) -> Rou
     return quantize(graph, name, grid, f"{name}.sum")
 
 
-def _grid(low: float, high: float, searched: Sequence[Grid]) -> Grid:
+def covering(low: float, high: float, searched: Sequence[Grid]) -> Grid:
     """A grid of 8 bits for values in [low, high], of which a layer may read a coarser one.
 
     Where one searched grid reads the tensor, the new step is an odd fraction of the searched one: rounding first to it
