@@ -182,6 +182,16 @@ def importance_data(found: Importance) -> dict[str, Any]:
     }
 
 
+def importance_of(data: Mapping[str, Any]) -> Importance:
+    """What ``importance_data`` made plain."""
+    decisions = [
+        Weight(Site(each["operator"], each["layer"], each["setting"]), each["share"], each["trend"])
+        for each in data["decisions"]
+    ]
+    told = {name: data[name] for name in ("metric", "rung", "trials", "known", "r2")}
+    return Importance(**told, decisions=tuple(decisions))
+
+
 def importance_text(found: Importance, limit: int) -> str:
     """The note, and the shares by setting, by layer and by decision, at most ``limit`` rows each."""
     parts = [found.note]

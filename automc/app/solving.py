@@ -60,6 +60,14 @@ class Answer:
             "remarks": list(self.remarks),
         }
 
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Answer:
+        """What ``to_data`` made plain."""
+        told = {name: data[name] for name in ("predicted", "trial", "metrics", "errors", "kept")}
+        bounds = tuple(Constraint.parse(text) for text in data["bounds"])
+        policy = Policy.from_json(json.dumps(data["policy"]))
+        return cls(bounds=bounds, policy=policy, remarks=tuple(data["remarks"]), **told)
+
 
 def solve(study: Study, asked: Sequence[Constraint]) -> Answer:
     """Answer from the database alone, without the model.

@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from automc.app import options as o
-from automc.cli.app import app, opened, opened_at, shown, talk
+from automc.cli.app import app, connected, opened, opened_at, shown, talk
 
 
 @app.command()
@@ -35,13 +35,17 @@ def importance(
     metric: o.Metric = None,
     limit: o.Limit = None,
     storage: o.Storage = None,
+    server: o.Server = None,
     as_json: o.Json = False,
 ) -> None:
     """Show which decisions mattered for a metric."""
     from automc.app import importance as mattered
 
-    study = opened(name, storage)
-    found = mattered.mattered(study, metric or study.spec.objectives[0].metric)
+    if server is None:
+        study = opened(name, storage)
+        found = mattered.mattered(study, metric or study.spec.objectives[0].metric)
+    else:
+        found = mattered.importance_of(connected(storage, server).open_study(name).importance(metric))
     shown(as_json, mattered.importance_data(found), lambda: mattered.importance_text(found, limit or 20))
 
 

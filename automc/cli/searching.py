@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from automc.app import options as o
-from automc.cli.app import app, shown, talk
+from automc.cli.app import app, connected, shown, talk
+from automc.errors import SpecError
 
 if TYPE_CHECKING:
     from automc.app.study import Study
@@ -68,11 +70,17 @@ def resume(
     workers: o.Workers = None,
     address: o.Address = None,
     storage: o.Storage = None,
+    server: o.Server = None,
     as_json: o.Json = False,
 ) -> None:
     """Go on with a study that was stopped, killed or, in another terminal, paused."""
     from automc.app import asking, runs
 
+    if server is not None:
+        _of_server({"--workers": workers, "--address": address})
+        state = connected(storage, server).open_study(name).resume()
+        shown(as_json, {"study": name, "state": state}, lambda: f"study {name} goes on at {server}: {state}")
+        return
     storage = o.storage_of(storage)
     if workers is None and address is None and asking.lift(name, storage):
         shown(as_json, {"study": name, "lifted": True}, lambda: f"study {name} goes on where it was paused")
@@ -92,14 +100,21 @@ def extend(
     workers: o.Workers = None,
     address: o.Address = None,
     storage: o.Storage = None,
+    server: o.Server = None,
     as_json: o.Json = False,
 ) -> None:
     """Go on with more trials or time, another proposer, space or aim.
 
     Says what of the trials so far is reused, what is excluded and why, and what changed.
     """
-    from automc.app import runs
+    from automc.app import revisions, runs
 
+    if server is not None:
+        _of_server({"--set": changes, "--workers": workers, "--address": address})
+        more = {"seconds": seconds, "proposer": proposer, "from": origins or [], "backfill": backfill}
+        made = connected(storage, server).open_study(name).extend(trials, **more)
+        shown(as_json, made, lambda: f"study {name} goes on at {server}; {revisions.told(made['earlier'])}")
+        return
     study = runs.extend(
         name,
         trials,
@@ -113,6 +128,12 @@ def extend(
         backfill=backfill,
     )
     _run(study, as_json)
+
+
+def _of_server(given: Mapping[str, object]) -> None:
+    """Raises SpecError where an option was given that only goes with a database."""
+    if wrong := [option for option, value in given.items() if value]:
+        raise SpecError(f"{wrong[0]} and --server: it goes with a database; leave it out, or send it by automc.connect")
 
 
 def _check(file: Path, changes: list[str], as_json: bool, origins: list[str] | None = None) -> None:

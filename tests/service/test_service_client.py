@@ -177,6 +177,10 @@ def test_files_of_a_rejected_export_come_below_rejected(
         ("pareto", "s", "--pick", "knee", "--json"),
         ("compare", "s/3", "s/4"),
         ("query", "SELECT trial, top1 FROM trials WHERE study = 's' ORDER BY trial"),
+        ("importance", "s"),
+        ("importance", "s", "--metric", "size_bytes", "--json"),
+        ("solve", "s", "--max", "size_ratio=0.9"),
+        ("solve", "s", "--max", "size_ratio=0.9", "--json"),
     ],
 )
 def test_reading_commands_ask_a_server(
@@ -191,6 +195,30 @@ def test_reading_commands_ask_a_server(
     there = capsys.readouterr().out
     assert main([*words, "--storage", world[1]]) == 0
     assert there.replace(server.url, "").split() == capsys.readouterr().out.replace(world[1], "").split()
+
+
+def test_asking_commands_ask_a_server(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, server: Client, world: tuple[Served, str, str]
+) -> None:
+    monkeypatch.setenv("AUTOMC_TOKEN", world[2])
+    study = server.search(document(name="asked"))
+
+    def said(code: int, *words: str) -> str:
+        assert main([*words, "--server", server.url]) == code
+        out, err = capsys.readouterr()
+        return out if code == 0 else err
+
+    assert "study asked was asked to end at once" in said(0, "cancel", "asked")
+    assert study.state == "idle"
+    for verb in ("pause", "stop", "cancel"):
+        assert "'asked' is idle" in said(5, verb, "asked")
+    assert said(0, "resume", "asked") == f"study asked goes on at {server.url}: starting\n"
+    assert json.loads(said(0, "cancel", "asked", "--json")) == {"study": "asked", "asked": True, "word": "cancel"}
+    assert "0 earlier trials reused" in said(0, "extend", "asked", "--trials", "2")
+    assert study.spec.revision == 1
+    assert "--workers and --server" in said(2, "resume", "asked", "--workers", "2")
+    assert "--set and --server" in said(2, "extend", "asked", "--set", "seed=1")
+    assert "no study 'askd'" in said(5, "stop", "askd")
 
 
 def test_a_server_and_a_database_are_not_both(
