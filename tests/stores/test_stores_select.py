@@ -97,6 +97,18 @@ def test_a_statement_ends_at_its_seconds(filled: SqlStore, sql: str) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_one_call_of_hours_ends_too_and_leaves_no_lock(path: Path, spec: StudySpec) -> None:
+    """SQLite looks at no clock within a call: to search 6 MB in 8 MB of zeros takes it hours."""
+    with closing(SqlStore(str(path))) as store:
+        fill(store, spec)
+        started = time.monotonic()
+        with pytest.raises(SpecError, match=r"^query: ended after 0.3 s"):
+            call = "SELECT trial, instr(hex(zeroblob(4000000)), hex(zeroblob(3000000)) || '1') FROM trials"
+            store.select(call, Caps(seconds=0.3))
+        assert time.monotonic() - started < 5
+        store.move("s", store.trials("s", [TrialState.WAITING])[0].to(TrialState.RUNNING))
+
+
 WRITES = [
     "DELETE FROM automc_trial",
     "UPDATE automc_trial SET state = 'failed'",
