@@ -29,11 +29,24 @@ def bound(text: str, sign: str) -> Constraint:
     Raises:
         SpecError: another form, an unknown metric, or an amount that is none of this metric's unit.
     """
-    from automc.core.metrics import METRICS
-
     metric, equals, amount = (part.strip() for part in text.partition("="))
     if not equals:
         raise SpecError(f"bound {text!r}: must read METRIC=AMOUNT, such as size_bytes=60kB")
+    return _of(text, metric, sign, amount)
+
+
+def constraint(text: str) -> Constraint:
+    """``METRIC <= AMOUNT`` or ``METRIC >= AMOUNT``. Raises as ``bound``."""
+    sign = next((sign for sign in ("<=", ">=") if sign in text), "")
+    if not sign:
+        raise SpecError(f"bound {text!r}: must read METRIC <= AMOUNT or METRIC >= AMOUNT, such as size_bytes <= 60kB")
+    metric, _, amount = (part.strip() for part in text.partition(sign))
+    return _of(text, metric, sign, amount)
+
+
+def _of(text: str, metric: str, sign: str, amount: str) -> Constraint:
+    from automc.core.metrics import METRICS
+
     found = Constraint.parse(f"{metric} {sign} 0")
     units = {"": 1.0, **UNITS.get(METRICS[metric].unit, {})}
     match = _AMOUNT.match(amount)

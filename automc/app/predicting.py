@@ -1,7 +1,8 @@
 """What a policy that nobody measured would come to, from what a study's database knows; no model is loaded.
 
-Costs that follow from a policy (core/analytic) are computed, bytes with the median factor by which those of trials
-differed. All others are read off straight lines through the nearest trials: times and energies over the cost that goes
+Costs that follow from a policy (core/analytic) are computed, with the median factor by which those of trials differed:
+bytes are near, and what a network has beside its layers (norms) is left out of the formulas. All others are read off
+straight lines through the nearest trials: times and energies over the cost that goes
 with them best, metrics of the task over the damage that the sensitivity table predicts.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automc.core.analytic import COSTS, Analytic
+from automc.core.budget import ANALYTIC
 from automc.core.metrics import METRICS
 from automc.core.policy import Policy
 from automc.core.space import SearchSpace
@@ -26,29 +28,29 @@ Floats = NDArray[np.float64]
 NEAREST, FEWEST, MOST = 16, 4, 2000
 """Trials that a line goes through; trials that it takes; trials that are looked at, the last ones."""
 
-_OF_BYTES = ("size_bytes", "size_ratio")
-
 
 class Prediction:
     """Predicts metrics of policies of one space.
 
     Args:
-        trials: of the study, as its revision in force reads them. Those of the highest rung that has enough teach.
+        trials: of the study, as its revision in force reads them. rung: those of this one teach; where none is
+            given, or it has too few, those of the highest that has enough.
+
+    Attributes:
+        rung: whose trials teach; None where it takes those of all.
     """
 
-    def __init__(self, space: SearchSpace, trials: Sequence[Trial]) -> None:
+    def __init__(self, space: SearchSpace, trials: Sequence[Trial], rung: int | None = None) -> None:
         self._analytic = Analytic(space.layers)
         self._model = DamageModel(space, measure_of(space))
         whole = [t for t in trials if t.state is TrialState.COMPLETE and _fits(space, t.policy)]
-        for rung in sorted({t.rung for t in whole}, reverse=True):
-            highest = [t for t in whole if t.rung == rung]
-            if len(highest) >= FEWEST:
-                whole = highest
-                break
-        self._trials = whole[-MOST:]
+        rungs = sorted({t.rung for t in whole}, key=lambda own: (own == rung, own), reverse=True)
+        enough = (own for own in rungs if sum(t.rung == own for t in whole) >= FEWEST)
+        self.rung = next(enough, None)
+        self._trials = [t for t in whole if self.rung in (None, t.rung)][-MOST:]
 
     def metrics(self, policy: Policy) -> tuple[dict[str, float], dict[str, float]]:
-        """Predicted metrics, and standard deviations of those that were read off trials."""
+        """Predicted metrics, and of those that were read off trials the standard errors of a prediction."""
         found, errors = self.costs(policy), dict[str, float]()
         for name in self._measured:
             if name in found:
@@ -61,7 +63,7 @@ class Prediction:
                 along, at = self._costs[cost], self._analytic.costs(policy)[cost]
             known = np.isfinite(values)
             if known.sum() >= FEWEST:
-                value, errors[name] = _line(along[known], values[known], at)
+                value, errors[name] = line(along[known], values[known], at)
                 plain = METRICS[name].unit == "ratio" and METRICS[name].sampled and not METRICS[name].signed
                 found[name] = min(max(value, 0.0), 1.0) if plain else value
         return found, errors
@@ -72,14 +74,19 @@ class Prediction:
 
     def costs(self, policy: Policy) -> dict[str, float]:
         """Those that follow from the policy."""
-        found = self._analytic.costs(policy)
-        return {name: value * (self.bytes_off if name in _OF_BYTES else 1.0) for name, value in found.items()}
+        return {name: value * self.off(name) for name, value in self._analytic.costs(policy).items()}
+
+    def off(self, cost: str) -> float:
+        """Measured over computed, the median of the trials."""
+        if cost not in self._offs:
+            computed = self._costs[cost]
+            off = self._values(cost)[computed > 0] / computed[computed > 0]
+            self._offs[cost] = float(np.nanmedian(off)) if np.isfinite(off).any() else 1.0
+        return self._offs[cost]
 
     @cached_property
-    def bytes_off(self) -> float:
-        """Measured over computed bytes, the median of the trials."""
-        off = self._values("size_bytes") / np.maximum(self._costs["size_bytes"], 1.0)
-        return float(np.nanmedian(off)) if np.isfinite(off).any() else 1.0
+    def _offs(self) -> dict[str, float]:
+        return {}
 
     def in_costs(self, metric: str, bound: float) -> tuple[str, float] | None:
         """The analytic cost that goes with a metric best, and where it reaches the bound; None where trials do not
@@ -115,7 +122,7 @@ class Prediction:
     @cached_property
     def _costs(self) -> dict[str, Floats]:
         rows = [self._analytic.costs(t.policy) for t in self._trials]
-        return {cost: np.array([row[cost] for row in rows], dtype=np.float64) for cost in COSTS}
+        return {cost: np.array([row[cost] for row in rows], dtype=np.float64) for cost in ANALYTIC}
 
     @cached_property
     def _damages(self) -> Floats:
@@ -131,12 +138,17 @@ def _fits(space: SearchSpace, policy: Policy) -> bool:
     return all(d.site in policy and d.domain.holds(policy[d.site]) for d in space.decisions)
 
 
-def _line(along: Floats, values: Floats, at: float) -> tuple[float, float]:
-    """The value there of the line through the NEAREST points, by least squares, and what is left of them."""
+def line(along: Floats, values: Floats, at: float) -> tuple[float, float]:
+    """The value there of the line through the NEAREST points, by least squares, and the standard error of a new point
+    there: ``s * sqrt(1 + 1/n + (at - mean)^2 / sum((x - mean)^2))``, which grows away from where points are.
+    """
     near = np.argsort(np.abs(along - at), kind="stable")[:NEAREST]
     x, y = along[near], values[near]
-    if np.ptp(x) <= 0:
-        return float(y.mean()), float(y.std())
+    off = x - x.mean()
+    spread = float(off @ off)
+    if np.ptp(x) <= 0 or spread <= 0:
+        return float(y.mean()), float(y.std(ddof=1)) * math.sqrt(1 + 1 / len(y))
     slope, start = np.polyfit(x, y, 1)
     left = y - (start + slope * x)
-    return float(start + slope * at), float(np.sqrt(left @ left / max(len(x) - 2, 1)))
+    deviation = math.sqrt(float(left @ left) / max(len(x) - 2, 1))
+    return float(start + slope * at), deviation * math.sqrt(1 + 1 / len(x) + (at - x.mean()) ** 2 / spread)

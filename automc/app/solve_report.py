@@ -15,7 +15,8 @@ def answer_text(study: Study, answer: Answer) -> str:
     """The answer with its metrics, the original's beside them, what became of the bounds, and the policy."""
     number, name = answer.trial, study.name
     if answer.predicted:
-        head = "PREDICTED: no trial keeps these bounds; nothing below was measured"
+        rung = "" if answer.rung is None else f"; for rung {answer.rung}"
+        head = f"PREDICTED: no trial keeps these bounds; nothing below was measured{rung}"
     else:
         head = f"trial {name}/{number}, measured: the best of those that keep these bounds"
     heading = "predicted" if answer.predicted else "measured"

@@ -33,6 +33,7 @@ class Answer:
         predicted: nothing of this was measured: ``policy`` is what allocation over the study's sensitivities gives.
         trial: the number of the one that was measured; None of a prediction.
         metrics: measured, or predicted. errors: their standard errors, or the deviations of the predictions.
+        rung: on which it was measured, or for which it is predicted; None where trials of all rungs taught.
         kept: whether each bound holds, as far as it was measured or predicted; None where nothing is known.
         remarks: what else is to be known, a line each.
     """
@@ -45,12 +46,14 @@ class Answer:
     errors: Mapping[str, float] = field(default_factory=dict)
     kept: Mapping[str, bool | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    rung: int | None = None
 
     def to_data(self) -> dict[str, Any]:
         """Plain data."""
         return {
             "predicted": self.predicted,
             "trial": self.trial,
+            "rung": self.rung,
             "bounds": [str(bound) for bound in self.bounds],
             "kept": dict(self.kept),
             "metrics": dict(self.metrics),
@@ -63,7 +66,7 @@ class Answer:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Answer:
         """What ``to_data`` made plain."""
-        told = {name: data[name] for name in ("predicted", "trial", "metrics", "errors", "kept")}
+        told = {name: data[name] for name in ("predicted", "trial", "rung", "metrics", "errors", "kept")}
         bounds = tuple(Constraint.parse(text) for text in data["bounds"])
         policy = Policy.from_json(json.dumps(data["policy"]))
         return cls(bounds=bounds, policy=policy, remarks=tuple(data["remarks"]), **told)
@@ -93,7 +96,7 @@ def solve(study: Study, asked: Sequence[Constraint]) -> Answer:
         found = best.measurement
         assert found is not None
         kept = {str(bound): True for bound in bounds}
-        return Answer(bounds, False, best.number, best.policy, found.metrics, found.errors, kept)
+        return Answer(bounds, False, best.number, best.policy, found.metrics, found.errors, kept, (), best.rung)
     _require_known(study, asked, known)
     return _predicted(study, bounds, trials)
 
@@ -145,7 +148,7 @@ def _predicted(study: Study, bounds: Sequence[Constraint], trials: Sequence[Tria
     if prediction.beyond(proposal.policy):
         remarks.append("more damage is predicted than any trial had: what is read off trials is a guess here")
     kept = {str(bound): bound.violation(metrics) == 0.0 if bound.metric in metrics else None for bound in bounds}
-    return Answer(tuple(bounds), True, None, proposal.policy, metrics, errors, kept, tuple(remarks))
+    return Answer(tuple(bounds), True, None, proposal.policy, metrics, errors, kept, tuple(remarks), prediction.rung)
 
 
 def _limits(bounds: Sequence[Constraint], prediction: Prediction) -> tuple[list[Constraint], list[str]]:

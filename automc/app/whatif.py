@@ -54,7 +54,7 @@ def predicted(study: Study, number: int, edits: Sequence[str]) -> dict[str, Any]
     if not now:
         raise SpecError(f"trial {study.name}/{number} is {trial.state.value}: nothing was measured that could change")
     policy = editing.edited(study, trial.policy, edits)
-    prediction = Prediction(editing.space_of(study), study.counted())
+    prediction = Prediction(editing.space_of(study), study.counted(), trial.rung)
     (before, _), (after, errors) = prediction.metrics(trial.policy), prediction.metrics(policy)
     rows = {
         name: {
@@ -69,6 +69,8 @@ def predicted(study: Study, number: int, edits: Sequence[str]) -> dict[str, Any]
     same = study.trials(f"fingerprint == '{policy.fingerprint}' and rung == {trial.rung}", limit=1)
     known = int(same["number"].iloc[0]) if len(same) else None
     note = "" if known is None else f"Trial {known} has this policy already. "
+    if prediction.rung not in (None, trial.rung):
+        note += f"Too few trials of rung {trial.rung} were measured: those of rung {prediction.rung} teach here. "
     if prediction.beyond(policy):
         note += "More damage is predicted than any trial had: what is read off trials is a guess here."
     return {"metrics": rows, "known": known, "fingerprint": policy.fingerprint, "note": note.strip()}

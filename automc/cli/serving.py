@@ -103,24 +103,24 @@ def listed(storage: o.Storage = None, as_json: o.Json = False) -> None:
     """List the tokens, not their secrets."""
     from automc.app.tables import table
 
-    rows = [{**_public(asdict(token)), "valid": token.valid} for token in _store(storage).tokens()]
+    rows = [{**_public(asdict(token)), "valid": token.valid} for token in _store(storage, create=False).tokens()]
     shown(as_json, rows, lambda: table(rows) if rows else "no tokens")
 
 
 @group.command("revoke")
 def revoke(token: TokenId, storage: o.Storage = None, as_json: o.Json = False) -> None:
     """End a token now."""
-    ended = _store(storage).revoke(token)
+    ended = _store(storage, create=False).revoke(token)
     shown(as_json, _public(asdict(ended)), lambda: f"token {ended.id} opens nothing since {ended.revoked}")
 
 
 app.add_typer(group)
 
 
-def _store(storage: str | None) -> ServiceStore:
+def _store(storage: str | None, create: bool = True) -> ServiceStore:
     from automc.stores.service import ServiceStore
 
-    return ServiceStore(o.storage_of(storage))
+    return ServiceStore(o.storage_of(storage), create)
 
 
 def _public(token: dict[str, str | None]) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse
 from automc.app import editing
 from automc.core.store import Control
 from automc.errors import SpecError, StoreError
+from automc.export.formats import formats_named
 from automc.service.answers import Json
 from automc.service.desk import Desk, desk_of
 from automc.service.problems import Problem
@@ -82,7 +83,7 @@ class Wished(BaseModel):
 
 @router.post("/studies/{study}/trials", status_code=202)
 def enqueue(request: Request, study: str, wished: Wished) -> Json:
-    """Evaluate this policy next, also beyond the budget."""
+    """Evaluate this policy next, also beyond the budget; 409 names the trial that has measured it already."""
     desk = desk_of(request)
     found, now = desk.study(study), _state(desk, study)
     rung = wished.rung or 0
@@ -94,6 +95,11 @@ def enqueue(request: Request, study: str, wished: Wished) -> Json:
         rung = trial.rung if wished.rung is None else wished.rung
     if rung >= len(found.spec.rungs):
         raise SpecError(f"rung: the study has rungs 0 to {len(found.spec.rungs) - 1}, not {rung}")
+    known = found.trials(f"fingerprint == '{policy.fingerprint}' and rung == {rung} and state == 'complete'", limit=1)
+    if len(known):
+        number = int(known["number"].iloc[0])
+        detail = f"trial {study}/{number} has measured this policy on rung {rung} already"
+        raise Problem(409, "known-policy", detail, place=f"{study}/{number}", more={"number": number})
     wish = desk.store.wish(study, policy, rung)
     if "resume" in _state(desk, study).verbs and (wished.run or (wished.run is None and now.name == "done")):
         desk.store.want(study)
@@ -124,6 +130,7 @@ class Export(BaseModel):
 def export(request: Request, study: str, asked: Export) -> Json:
     """Export a measured trial and prove it; the operation says when it is done, and which files there are."""
     desk = desk_of(request)
+    formats_named(asked.formats)
     trial = desk.study(study).trial(asked.number)
     if trial.measurement is None:
         raise SpecError(f"number: trial {study}/{asked.number} is {trial.state.value}, and was not measured")
@@ -165,8 +172,9 @@ def artifact(request: Request, sha256: Annotated[str, Path(pattern="^[0-9a-f]{64
 def _ask(desk: Desk, study: str, word: Control) -> Json:
     now = _state(desk, study)
     check_legal(study, word.value, now)
-    if desk.store.ask(study, word) is None:
-        desk.store.keep_care(study, wanted=False)  # before its driver was there
+    asked = desk.store.ask(study, word)
+    if asked is None or word is not Control.PAUSE:
+        desk.store.keep_care(study, wanted=False)  # nobody is to start a driver again
     return _asked(desk, study)
 
 

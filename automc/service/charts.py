@@ -9,13 +9,13 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from automc.app import comparing, glance, listing, solving
+from automc.app import amounts, comparing, glance, listing, solving
 from automc.app import importance as mattered
 from automc.app.charts import pick_axes
 from automc.app.report import policy_rows, trial_data
 from automc.app.reporting.growth import growth
 from automc.app.reporting.scatter import MOST
-from automc.core.metrics import Constraint
+from automc.errors import SpecError
 from automc.service.answers import TYPES, Json, chosen, rows
 from automc.service.desk import desk_of
 from automc.service.schemas import Scatter, TrialBody, TrialRows
@@ -96,7 +96,10 @@ def scatter(
 def layers(request: Request, study: str, at: At = None, numbers: Text = "") -> Json:
     """The policies of the front, or of the trials named (``3,17``), as matrices of trials and layers."""
     found = desk_of(request).study(study)
-    named = [found.trial(int(n)) for n in listing.names(numbers)[:1_000] if n.isdecimal() and len(n) < 10]
+    asked = list(dict.fromkeys(listing.names(numbers)))
+    if wrong := [name for name in asked if not (name.isascii() and name.isdecimal() and len(name) < 10)]:
+        raise SpecError(f"numbers: must be numbers of trials, such as 3,17, not {wrong[0]!r}")
+    named = [found.trial(int(name)) for name in asked[:1_000]]
     members = named or (listing.current_front(found) if at is None else found.front(at))
     return Json(glance.matrix(found, members))
 
@@ -153,9 +156,9 @@ class Bounds(BaseModel):
 
 @router.post("/solve")
 def solve(request: Request, study: str, asked: Bounds) -> Json:
-    """The best trial that keeps bounds (``size_bytes <= 60000``), or the policy that is predicted to."""
+    """The best trial that keeps bounds (``size_bytes <= 60kB``), or the policy that is predicted to."""
     found = desk_of(request).study(study)
-    return Json(solving.solve(found, [Constraint.parse(text) for text in asked.bounds]).to_data())
+    return Json(solving.solve(found, [amounts.constraint(text) for text in asked.bounds]).to_data())
 
 
 @router.get("/network")

@@ -58,7 +58,9 @@ class Client:
             raise SpecError(f"connect: {url!r} must be a URL such as http://127.0.0.1:8765")
         self.url, self._seconds, self._tls = url.rstrip("/"), seconds, tls
         self._token = token or os.environ.get(TOKEN, "")
-        if not re.fullmatch(r"[\x21-\x7e]+", self._token):
+        if self._token and not re.fullmatch(r"[\x21-\x7e]+", self._token):
+            raise SpecError(f"connect: a token has plain characters and no space; the one given or in {TOKEN} has not")
+        if not self._token:
             raise SpecError(f"connect: give a token, or set {TOKEN}; 'automc token create' makes one on the server")
 
     def studies(self) -> pd.DataFrame:

@@ -53,6 +53,7 @@ def validate(request: Request, document: Document) -> Json:
     """Layers, space and cost of a study; nothing is written."""
     desk = desk_of(request)
     vetted, origins = vet(desk, document)
+    _require_free(desk, vetted)
     return Json(_built(desk, {"do": "check", "document": vetted, "origins": origins}))
 
 
@@ -64,9 +65,7 @@ def create(request: Request, document: Document, key: Key = None) -> Json:
     made = _repeated(desk, caller.token.id, key, digest)
     if made is None:
         vetted, origins = vet(desk, document)
-        name = jobs.parsed(vetted, desk.settings.storage).spec.name
-        if any(one.spec.name == name for one in desk.store.studies()):
-            raise study_exists(name)
+        _require_free(desk, vetted)
         noted = {"token": caller.token.id, "key": key, "sha256": digest} if key else {}
         job = {"do": "start", "document": vetted, "origins": origins, "request": noted}
         try:
@@ -78,6 +77,16 @@ def create(request: Request, document: Document, key: Key = None) -> Json:
         desk.wake()
     body = study_body(desk, made)
     return Json(body, 201, {"location": f"/api/v1/studies/{made}", "etag": tag(body["revision"], body["edition"])})
+
+
+def _require_free(desk: Desk, document: Mapping[str, Any]) -> None:
+    """Raises StudyExists, or Problem where a deleted study has the name."""
+    name = jobs.parsed(document, desk.settings.storage).spec.name
+    if any(one.spec.name == name for one in desk.store.studies()):
+        raise study_exists(name)
+    if desk.store.deleted(name):
+        detail = f"a deleted study is called {name!r}; show it again with :undelete, or take another name"
+        raise Problem(409, "study-deleted", detail, place="name")
 
 
 class Change(BaseModel):
@@ -114,6 +123,8 @@ def delete(request: Request, study: str) -> Response:
 def undelete(request: Request, study: str) -> Json:
     """Show a deleted study again."""
     desk = desk_of(request)
+    if any(one.spec.name == study for one in desk.store.studies()):
+        raise Problem(409, "not-deleted", f"study {study!r} is not deleted", place=study)
     desk.store.undelete(study)
     return Json(study_body(desk, study))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -50,7 +51,10 @@ class Settings:
 
     def answers_to(self, host: str) -> bool:
         """Whether a Host header names this service, whatever its port."""
-        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+        found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?", host)
+        if found is None:
+            return False
+        name = found[1] or found[2]
         own = (*self.hosts, self.host, *(LOOPBACK if is_loopback(self.host) else ()))
         return name.lower() in {known.lower() for known in own}
 

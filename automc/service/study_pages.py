@@ -12,6 +12,7 @@ from automc.app.charts import pick_axes
 from automc.app.report import policy_rows, trial_columns
 from automc.app.reporting import strips
 from automc.app.study import Study
+from automc.app.tables import cell
 from automc.core.metrics import Measurement
 from automc.core.order import SITE as ORDER_SITE
 from automc.core.revision import aims
@@ -186,4 +187,7 @@ def _beside(study: Study, trial: Trial) -> list[dict[str, str]]:
     if trial.measurement is None:
         return []
     rows = comparing.differences(Measurement(study.baseline), trial.measurement)
-    return comparing.difference_rows(rows, ("original", f"trial {trial.number}"))
+    shown = comparing.difference_rows(rows, ("original", f"trial {trial.number}"))
+    errors = trial.measurement.errors  # the original's are not kept
+    told = {name: f"± {cell(name, error)}" for name, error in errors.items()}
+    return [{**texts, "error": told.get(row.metric, "-")} for row, texts in zip(rows, shown, strict=True)]

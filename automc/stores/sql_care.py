@@ -117,6 +117,12 @@ class CareTable(Database):
             log(connection, study_id, "delete", "the study was deleted")
             connection.execute(t.study.update().where(t.study.c.id == study_id).values(deleted=now_text()))
 
+    def deleted(self, study: str) -> bool:
+        """Whether a study of this name is there and hidden."""
+        mine = (t.study.c.name == study, t.study.c.deleted.is_not(None))
+        with self._reading() as connection:
+            return connection.execute(sa.select(t.study.c.id).where(*mine)).scalar() is not None
+
     def undelete(self, study: str) -> None:
         """Show it again. Raises UnknownStudy: it is not deleted."""
         mine = (t.study.c.name == study, t.study.c.deleted.is_not(None))

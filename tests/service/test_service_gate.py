@@ -81,7 +81,14 @@ def test_only_named_hosts_are_answered(client: Make) -> None:
     own = client("read")
     for host in ("127.0.0.1:8765", "localhost", "LOCALHOST:1", "[::1]:8765"):
         assert own.get("/api/v1/studies", headers={"host": host}).status_code == 200
-    for host in ("evil.example", "127.0.0.1.evil.example", "", "[::2]", "localhost@evil.example"):
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1:1.evil.example",
+        "",
+        "[::2]",
+        "localhost@evil.example",
+    ):
         answer = own.get("/healthz", headers={"host": host})
         assert (answer.status_code, answer.json()["code"]) == (421, "wrong-host"), host
     assert Settings("x", hosts=("box.lan",)).answers_to("box.lan:9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -197,7 +198,18 @@ def test_a_study_is_hidden_and_comes_back(writer: TestClient, home: str) -> None
     refused(writer.delete(f"{V1}/studies/s"), 404, "unknown-study")
     assert writer.post(f"{V1}/studies/s:undelete").status_code == 200
     assert writer.get(f"{V1}/studies/s/status").json()["state"] == "idle"
-    refused(writer.post(f"{V1}/studies/s:undelete"), 404, "unknown-study")
+    refused(writer.post(f"{V1}/studies/s:undelete"), 409, "not-deleted")
+    refused(writer.post(f"{V1}/studies/t:undelete"), 404, "unknown-study")
+
+
+def test_the_name_of_a_hidden_study_is_said_to_be_taken_at_once(writer: TestClient) -> None:
+    create(writer)
+    for path in ("/studies", "/studies:validate"):
+        refused(writer.post(V1 + path, json=document()), 409, "study-exists")
+    writer.post(f"{V1}/studies/s:cancel")
+    writer.delete(f"{V1}/studies/s")
+    for path in ("/studies", "/studies:validate"):
+        refused(writer.post(V1 + path, json=document()), 409, "study-deleted")
 
 
 def test_verbs_mean_something_in_some_states_only(writer: TestClient, made: FastAPI, home: str) -> None:
@@ -261,7 +273,12 @@ def test_an_edit_of_a_trial_is_evaluated(writer: TestClient, made: FastAPI, home
     assert wanted["quantize"]["conv0"]["weight_bits"] == 2
     assert wanted["quantize"]["conv1"]["weight_bits"] == 4
     assert wanted["prune"] == before["prune"]
-    whole = writer.post(f"{V1}/studies/s/trials", json={"policy": before, "run": False})
+    known = refused(writer.post(f"{V1}/studies/s/trials", json={"policy": before}), 409, "known-policy")
+    assert known["number"] == 3
+    refused(writer.post(f"{V1}/studies/s/trials", json={"trial": 3, "edits": []}), 409, "known-policy")
+    other = json.loads(json.dumps(wanted))
+    other["quantize"]["conv0"]["weight_bits"] = 8
+    whole = writer.post(f"{V1}/studies/s/trials", json={"policy": other, "run": False})
     assert whole.status_code == 202
     assert [one["wish"] for one in writer.get(f"{V1}/studies/s/wishes").json()["wishes"]] == [
         answer.json()["wish"],
@@ -270,9 +287,8 @@ def test_an_edit_of_a_trial_is_evaluated(writer: TestClient, made: FastAPI, home
     assert answer.json()["state"] == "starting", "the budget is spent, so that only the wish is evaluated"
     study.run()
     rows = [writer.get(f"{V1}/studies/s/trials/{number}").json() for number in (20, 21)]
-    assert [row["policy"] for row in rows] == [wanted, before]
+    assert [row["policy"] for row in rows] == [wanted, other]
     assert [row["state"] for row in rows] == ["complete", "complete"]
-    assert rows[1]["twin"] == 3, "what was measured once is not measured again"
     for sent in (
         {"trial": 3, "edits": ["conv0.weight_bits=3"]},
         {"trial": 3, "edits": ["conv9.weight_bits=2"]},
@@ -329,6 +345,7 @@ def test_exports_are_operations_and_files_are_taken_by_their_content(
     assert (done["state"], "there is no network to build or export" in done["said"]) == ("failed", True)
     refused(writer.post(f"{V1}/studies/s/exports", json={"number": 99}), 404, "unknown-trial")
     refused(writer.post(f"{V1}/studies/s/exports", json={"number": 3, "formats": ["../x"]}), 422, "invalid-request")
+    refused(writer.post(f"{V1}/studies/s/exports", json={"number": 3, "formats": ["onnx", "exe"]}), 422, "spec-error")
     refused(writer.get(f"{V1}/operations/{'0' * 32}"), 404, "unknown-operation")
 
     digest = Blobs.beside(home).put(b"content")

@@ -149,7 +149,8 @@ def test_layers_are_a_matrix_of_the_front(client: Make, study: Study) -> None:
     for row, trial in zip(bits, study.front(), strict=True):
         asked = trial.policy.settings("quantize")
         assert row == [asked[name]["weight_bits"] for name in names]
-    assert read(client, f"{S}/layers", numbers="3,1")["trials"] == [3, 1]
+    assert read(client, f"{S}/layers", numbers="3,1,3")["trials"] == [3, 1]
+    assert client("read").get(f"{S}/layers", params={"numbers": "3,x"}).status_code == 422
 
 
 def test_convergence_ends_at_the_share_of_the_summary(client: Make, study: Study) -> None:

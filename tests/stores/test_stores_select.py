@@ -102,8 +102,8 @@ def test_one_call_of_hours_ends_too_and_leaves_no_lock(path: Path, spec: StudySp
     with closing(SqlStore(str(path))) as store:
         fill(store, spec)
         started = time.monotonic()
+        call = "SELECT trial, instr(hex(zeroblob(4000000)), hex(zeroblob(3000000)) || '1') FROM trials"
         with pytest.raises(SpecError, match=r"^query: ended after 0.3 s"):
-            call = "SELECT trial, instr(hex(zeroblob(4000000)), hex(zeroblob(3000000)) || '1') FROM trials"
             store.select(call, Caps(seconds=0.3))
         assert time.monotonic() - started < 5
         store.move("s", store.trials("s", [TrialState.WAITING])[0].to(TrialState.RUNNING))

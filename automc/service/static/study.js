@@ -35,8 +35,9 @@ function charts() {
   lines(byId("burn"), { name: "since the first result", values: minutes, show: clock },
     [{ name: "trials left", values: left, show: value => brief(value) }],
     { said: `Trials left of the budget of ${status.budget}${ending(minutes, left)}`, least: 0 });
-  lines(byId("growth"), { name: "trials finished", values: growth.map(step => step.done), show: brief },
-    [{ name: "covered", values: growth.map(step => step.share), show: value => percent(value), steps: true }],
+  const last = growth.at(-1), steps = last && status.finished > last.done ? [...growth, { ...last, done: status.finished }] : growth;
+  lines(byId("growth"), { name: "trials finished", values: steps.map(step => step.done), show: brief },
+    [{ name: "covered", values: steps.map(step => step.share), show: value => percent(value), steps: true }],
     { said: "Share of the box below the original model that the front covers (its hypervolume)" });
 }
 

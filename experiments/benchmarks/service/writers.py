@@ -3,9 +3,9 @@
     python writers.py automc STORAGE STUDY --rate 300 --seconds 60
     python writers.py optuna STORAGE STUDY --rate 300 --seconds 60
 
-Sixty-four workers answer, at this rate together: each has 0.2 s for a trial. As in a search, what has answered since the
-last look is one durable transaction, and what begins in its place another. Of Optuna a result is one of its own, ``Study.add_trial``, though a
-search of Optuna's has more; it has none for several.
+Sixty-four workers answer, at this rate together: each has 0.2 s for a trial. As in a search, what has answered since
+the last look is one durable transaction, and what begins in its place another. Of Optuna a result is one of its own,
+``Study.add_trial``, though a search of Optuna's has more; it has none for several.
 """
 
 from __future__ import annotations
