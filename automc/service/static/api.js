@@ -19,11 +19,23 @@ export const ofStudy = (rest = "", query = {}) => {
   return `${path("studies", given.study)}${rest}${text ? `?${text}` : ""}`;
 };
 
+const leaving = new AbortController();
+
+// The page is about to be left: what was read is not waited for, and nothing more is.
+export const leave = () => leaving.abort();
+
 export async function ask(url, { method = "GET", body, type = "application/json", headers = {}, signal } = {}) {
   const sent = body === undefined ? undefined : type === "application/json" ? JSON.stringify(body) : body;
   const known = sent === undefined ? headers : { "Content-Type": type, ...headers };
-  const answer = await fetch(url, { method, body: sent, headers: known, signal, credentials: "same-origin" });
-  const text = await answer.text();
+  const ends = [signal, method === "GET" ? leaving.signal : null].filter(Boolean);
+  let answer, text;
+  try {
+    answer = await fetch(url, { method, body: sent, headers: known, signal: AbortSignal.any(ends), credentials: "same-origin" });
+    text = await answer.text();
+  } catch (error) {
+    if (method === "GET" && leaving.signal.aborted) await new Promise(() => {});
+    throw error;
+  }
   const kind = answer.headers.get("Content-Type") ?? "";
   const data = kind.includes("json") && text ? JSON.parse(text) : text;
   if (!answer.ok) throw new Problem(answer.status, typeof data === "object" ? data : { detail: data });
