@@ -137,8 +137,11 @@ def _sites(text: str) -> dict[Site, Value]:
             for layer, settings in layers.items()
             for setting, value in settings.items()
         }
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise SpecError(f"policy: not {{operator: {{layer: {{setting: value}}}}}} JSON: {error}") from error
+    except AttributeError as error:
+        said = "policy: must be {operator: {layer: {setting: value}}}, and something else stands where an object should"
+        raise SpecError(said) from error
 
 
 def _nest(values: Mapping[Site, Value]) -> dict[str, dict[str, dict[str, Value]]]:

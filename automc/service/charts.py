@@ -34,6 +34,10 @@ _ROWS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_CALLED = {"after": "page_token", "sort": "order_by", "columns": "fields"}
+"""What the parameters of a listing are called here."""
+
+
 @router.get("/trials", responses=_ROWS)
 def trials(
     request: Request,
@@ -48,7 +52,11 @@ def trials(
     """Trials for which a filter holds, a page at a time; as ``automc trials``."""
     found = desk_of(request).study(study)
     asked = Listing(where, listing.names(order_by), page_size, page_token, listing.names(fields))
-    frame = listing.listed(found.store, study, asked)
+    try:
+        frame = listing.listed(found.store, study, asked)
+    except SpecError as error:
+        name, colon, rest = str(error).partition(": ")
+        raise SpecError(_CALLED.get(name, name) + colon + rest) from error
     return rows(frame, chosen(form, request.headers.get("accept", "")), frame.attrs[listing.AFTER], "trials")
 
 

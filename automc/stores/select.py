@@ -88,7 +88,7 @@ class Gathering:
 
 def too_slow(caps: Caps) -> SpecError:
     """For a statement that was ended."""
-    return SpecError(f"query: ended after {caps.seconds:g} s; narrow it, or give it more time with --seconds")
+    return SpecError(f"query: ended after {caps.seconds:g} s; narrow it, or give it more seconds")
 
 
 def not_reading() -> SpecError:

@@ -175,7 +175,7 @@ def test_importance_and_comparison(client: Make) -> None:
         (f"{S}/trials/20", 404, "unknown-trial", "no trial 20"),
         (f"{S}/trials/x", 422, "invalid-request", "path/number"),
         (f"{S}/trials?where=tp1>0", 422, "spec-error", "did you mean 'top1'"),
-        (f"{S}/trials?page_token=zz", 422, "spec-error", "is no cursor"),
+        (f"{S}/trials?page_token=zz", 422, "spec-error", "page_token: 'zz' is no cursor"),
         (f"{S}/trials?page_size=0", 422, "invalid-request", "query/page_size"),
         (f"{S}/trials?format=xml", 422, "invalid-request", "format"),
         (f"{S}/pareto?at=99", 422, "spec-error", "20 trials have finished"),

@@ -92,7 +92,7 @@ def test_an_answer_ends_at_its_rows(filled: SqlStore) -> None:
 )
 def test_a_statement_ends_at_its_seconds(filled: SqlStore, sql: str) -> None:
     started = time.monotonic()
-    with pytest.raises(SpecError, match=r"^query: ended after 0.3 s; narrow it, or give it more time with --seconds$"):
+    with pytest.raises(SpecError, match=r"^query: ended after 0.3 s; narrow it, or give it more seconds$"):
         ask(filled, sql, seconds=0.3)
     assert time.monotonic() - started < 5
 
