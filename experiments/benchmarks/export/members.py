@@ -149,7 +149,7 @@ def main(arguments: list[str]) -> int:
             f"{int(row['file_bytes']):,}",
             f"{row['latency_ratio']} ({row['latency_low']} to {row['latency_high']})",
         ]
-        for row in results.rows
+        for row in sorted(results.rows, key=lambda row: list(networks()).index(row["network"]))
     ]
     publish(HERE / "members.md", table(head, shown))
     return 0
