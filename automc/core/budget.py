@@ -26,9 +26,6 @@ DOUBT = 1.05
 """Bytes are predicted within a few per cent: until trials have told how far off, the bound is kept by so much."""
 
 _NEAR = ("size_bytes", "size_ratio")
-_BESIDE = {"params": DOUBT, "params_ratio": DOUBT}
-"""Norms have parameters that the formulas leave out: 0.3 % of ResNet-20's, 4 % of digits_net's where little is left."""
-
 _LEVELS, _HALVINGS = 12, 12
 
 
@@ -110,7 +107,7 @@ class Budget:
 
     def margin(self, metric: str) -> float:
         """What the predicted metric is multiplied by before it is held against an upper bound."""
-        return self._off.get(metric, _BESIDE.get(metric, 1.0))
+        return self._off.get(metric, 1.0)
 
     @property
     def learned(self) -> float | None:

@@ -43,9 +43,9 @@ def ends(space: SearchSpace, metric: str) -> tuple[float, float]:
 
 
 def bound(space: SearchSpace, data: st.DataObject, sign: str = "<=") -> Constraint:
-    """A bound that leaves room for the doubt about bytes and parameters."""
+    """A bound that leaves room for the doubt about bytes."""
     metric = data.draw(st.sampled_from(UPPER))
-    room = DOUBT if metric in ("size_ratio", "params", "params_ratio") else 1.0
+    room = DOUBT if metric == "size_ratio" else 1.0
     low, high = ends(space, metric)[0] * room, ends(space, metric)[1] / room
     return Constraint(metric, sign, low + data.draw(st.floats(0.02, 0.98)) * (high - low))
 
@@ -161,13 +161,6 @@ def test_bytes_are_kept_with_a_margin_until_trials_tell_how_far_off_they_are(mon
     budget.learn([trial(monotone, 1, policy, predicted * 1.03), trial(monotone, 2, policy, predicted)])
     assert budget.learned == pytest.approx(1.03)  # the worst that was seen
     assert not budget.holds(policy, [tight])
-
-
-def test_parameters_are_kept_with_a_margin_for_those_of_norms(monotone: SearchSpace) -> None:
-    budget, policy = Budget(monotone, ()), monotone.decode([0.5] * len(monotone))
-    predicted = budget.costs(policy)["params"]
-    tight, wide = (Constraint("params", "<=", predicted * room) for room in (1.02, DOUBT))
-    assert [budget.holds(policy, [c]) for c in (tight, wide)] == [False, True]
 
 
 def test_trials_that_say_nothing_of_the_bytes_are_skipped(monotone: SearchSpace) -> None:

@@ -150,14 +150,14 @@ def test_files_go_up_and_down(server: Client, world: tuple[Served, str, str], tm
 
 
 def test_files_of_a_rejected_export_come_below_rejected(
-    server: Client, world: tuple[Served, str, str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, server: Client, world: tuple[Served, str, str], tmp_path: Path
 ) -> None:
     served, storage, _ = world
     store, kept = served.app.state.desk.store, Blobs.beside(storage)
     store.keep_artifact("s", Artifact(kept.put(b"too slow"), 3, "txt", "rejected/REASON.txt", 8))
     files = [{"file": "rejected/REASON.txt", "sha256": hashlib.sha256(b"too slow").hexdigest()}]
     result = {"proof": {"passed": False, "reasons": ["too slow"]}, "files": files}
-    served.app.state.desk.build = lambda job, seconds: result
+    monkeypatch.setattr(served.app.state.desk, "build", lambda job, seconds: result)
     exports = threading.Thread(target=_export, args=(served,))
     exports.start()
     assert server.open_study("s").export(3, tmp_path / "out") == result["proof"]
