@@ -72,6 +72,7 @@ class Database:
                     yield
             finally:
                 self._mine.stack = self._mine.connection = None
+                self._mine.held = {}
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -92,8 +93,12 @@ class Database:
         with said_plainly(self._where):
             if self._mine.connection is None:
                 self._mine.connection = self._mine.stack.enter_context(self._writer.begin())
-            with self._mine.connection.begin_nested():
-                yield self._mine.connection
+            try:
+                with self._mine.connection.begin_nested():
+                    yield self._mine.connection
+            except BaseException:
+                self._mine.held = {}  # a lock that was taken in it is gone
+                raise
 
     @contextmanager
     def _read(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
@@ -105,15 +110,19 @@ class Database:
     def _lock(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
         """A transaction that alone writes to the study (SQLite: to the file), and its id. Raises UnknownStudy."""
         with self._changing() as connection:
-            yield connection, _study_id(connection, study)
+            held = self._mine.held.get(study)
+            yield connection, _study_id(connection, study) if held is None else held
 
     @contextmanager
     def _write(self, study: str) -> Iterator[tuple[sa.Connection, int]]:
         """The same for who may write: raises LeaseHeld when the lease is another's."""
         with self._lock(study) as (connection, study_id):
-            fence = self._fences.get(study)
-            now = 0.0 if fence is not None else self._now(connection)  # to an owner it says nothing
-            check_writer(study, read_lease(connection, study_id), fence, now)
+            if study not in self._mine.held:  # under the lock nobody takes the lease over
+                fence = self._fences.get(study)
+                now = 0.0 if fence is not None else self._now(connection)  # to an owner it says nothing
+                check_writer(study, read_lease(connection, study_id), fence, now)
+                if self._mine.stack is not None:
+                    self._mine.held = {**self._mine.held, study: study_id}
             yield connection, study_id
 
     def _now(self, connection: sa.Connection) -> float:
@@ -126,10 +135,14 @@ class Database:
 
 
 class _Together(threading.local):
-    """What a thread changes in one transaction: begun by the first change, ended by the stack."""
+    """What a thread changes in one transaction: begun by the first change, ended by the stack.
+
+    ``held``: ids of the studies that the transaction has locked, and whose lease it has read.
+    """
 
     stack: ExitStack | None = None
     connection: sa.Connection | None = None
+    held: Mapping[str, int] = {}
 
 
 def read_lease(connection: sa.Connection, study_id: int) -> Holder | None:
