@@ -34,13 +34,7 @@ def check(study: str, facts: Mapping[str, Any], evaluator: Any) -> None:
     Raises:
         SpecError: in one line, what was and what is.
     """
-    way = "go on with what it began with, or start a new study with --from " + study
-    now = digests(evaluator)
-    for kind, digest in facts.get(KEY, {}).items():
-        if kind in now and now[kind] != digest:
-            raise SpecError(
-                f"study {study!r}: its {kind} changed since it began ({digest[:12]} -> {now[kind][:12]}); {way}"
-            )
+    check_digests(study, facts, evaluator)
     for name, before in facts["baseline"].items():
         after = evaluator.baseline.get(name)
         if after is None or name not in METRICS or name == "seconds" or name.startswith("latency_"):
@@ -48,5 +42,19 @@ def check(study: str, facts: Mapping[str, Any], evaluator: Any) -> None:
         if not math.isclose(before, after, rel_tol=SAMPLED if METRICS[name].sampled else 1e-9, abs_tol=1e-9):
             raise SpecError(
                 f"study {study!r}: the original model had {name} {before:.10g} when it began and has {after:.10g} now; "
-                + way
+                + _WAY.format(study)
+            )
+
+
+_WAY = "go on with what it began with, or start a new study with --from {}"
+
+
+def check_digests(study: str, facts: Mapping[str, Any], evaluator: Any) -> None:
+    """Refuse another model and other data, by their digests alone. Raises as ``check``."""
+    now = digests(evaluator)
+    for kind, digest in facts.get(KEY, {}).items():
+        if kind in now and now[kind] != digest:
+            raise SpecError(
+                f"study {study!r}: its {kind} changed since it began ({digest[:12]} -> {now[kind][:12]}); "
+                + _WAY.format(study)
             )

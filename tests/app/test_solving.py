@@ -214,6 +214,7 @@ def test_amounts(text: str, value: float) -> None:
         ("size=3", "unknown metric 'size'"),
         ("size_bytes=3kb", "with or without one of B, kB"),
         ("top1=90%", r"must be a number$"),
+        ("top1=95", "top1 is a share, from 0 to 1"),
         ("size_bytes=1.2.3", "'1.2.3' is no finite number"),
         ("size_bytes=1e999", "is no finite number"),
         ("size_bytes=nan", "must be a number with or without"),

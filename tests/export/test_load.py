@@ -247,6 +247,24 @@ def test_graphs_that_were_changed_anywhere_load_or_are_refused_in_a_line(folder:
     assert 0 < loaded < 100
 
 
+def test_a_damaged_graph_is_not_loaded_and_one_without_a_sum_is(folder: Path, tmp_path: Path) -> None:
+    text, draw = (folder / GRAPH).read_text(), random.Random(1)
+    (tmp_path / PACKED).write_bytes((folder / PACKED).read_bytes())
+    key = text.index('"sha256"')  # what is under another key is not looked at
+    digits = [place for place, sign in enumerate(text) if sign in "0123456789" and not key <= place < key + 8]
+    for place in draw.sample(digits, 60):
+        other = draw.choice([sign for sign in "0123456789" if sign != text[place]])
+        (tmp_path / GRAPH).write_text(text[:place] + other + text[place + 1 :])
+        with pytest.raises(ProofError, match=r"damaged|cannot be loaded|this automc reads"):
+            load(tmp_path)
+    data = json.loads(text)
+    del data["sha256"]
+    (tmp_path / GRAPH).write_text(json.dumps(data))
+    assert load(tmp_path).graph["inputs"] == data["inputs"]
+    with pytest.raises(ProofError, match="cannot be put on device 'nowhere'"):
+        load(tmp_path, device="nowhere")
+
+
 def test_files_that_are_not_there_or_not_readable(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ProofError, match=r"cannot be loaded: .*model.safetensors: No such file"):
         load(tmp_path)

@@ -103,3 +103,16 @@ def test_a_member_is_picked_by_a_filter_and_a_metric(study: automc.Study) -> Non
         study.picked("", best=objective("min", "latency_ms"))
     with pytest.raises(UnknownTrial, match="no member of the front has size_bytes < 1"):
         study.picked("size_bytes < 1", best=objective("min", "loss"))
+
+
+def test_a_study_whose_model_changed_is_not_exported_as_what_it_was(
+    study: automc.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, evaluator = study.front()[0], study.evaluator
+    other = evaluator.original()
+    with torch.no_grad():
+        other.model[0].weight += 0.01
+    monkeypatch.setattr(type(evaluator), "original", lambda self: other)
+    with pytest.raises(SpecError, match="its model changed since it began"):
+        deliver(study, trial, tmp_path / "out", ("onnx",))
+    assert not list(tmp_path.iterdir())

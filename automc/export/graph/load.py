@@ -29,7 +29,7 @@ from automc.export.baking.outputs import named_outputs
 from automc.export.formats import GRAPH, PACKED, Source
 from automc.export.graph.loaded import LoadedNetwork, callable_of, nodes_in, torch_word
 from automc.export.graph.operators import LISTS, allowed
-from automc.export.graph.program import CONSTANT_VALUES, FORMAT, VERSION, describe, program_of, write_graph
+from automc.export.graph.program import CONSTANT_VALUES, FORMAT, SUM, VERSION, describe, digest, program_of, write_graph
 
 NODES, NUMBERS, PIECES = 2**17, 2**31, 2**16
 """Most nodes of a graph; numbers of a tensor that two inputs may lead to; tensors that one operator may make."""
@@ -60,7 +60,13 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> Loade
     except (OSError, ValueError) as error:
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise ProofError(f"{place}: cannot be loaded: {said}") from error
-    return network_of(data, packed.tensors(file), where).to(device)
+    if data.get(SUM, digest(data)) != digest(data):
+        raise ProofError(f"{where}: damaged: it is not as it was written")
+    network = network_of(data, packed.tensors(file), where)
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ProofError(f"{place}: cannot be put on device {str(device)!r}: {one_line(error)[:100]}") from error
 
 
 def network_of(data: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], where: Path) -> LoadedNetwork:

@@ -6,6 +6,7 @@ The layout is documented in README.md beside this file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import warnings
@@ -95,9 +96,19 @@ def describe(program: Any, model: nn.Module) -> Data:
     }
 
 
+SUM = "sha256"
+"""Key of a graph with its digest, which tells what is damaged, not what is forged."""
+
+
+def digest(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a graph but for its SUM."""
+    text = json.dumps({key: value for key, value in data.items() if key != SUM}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_graph(folder: Path, data: Data) -> None:
     """Write the file, a line a node."""
-    head = {key: value for key, value in data.items() if key not in ("nodes", "outputs")}
+    head = {key: value for key, value in data.items() if key not in ("nodes", "outputs")} | {SUM: digest(data)}
     lines = [json.dumps(head, allow_nan=False)[:-1] + ', "nodes": [']
     lines += [",\n".join(json.dumps(node, allow_nan=False) for node in data["nodes"])]
     lines += ['], "outputs": ' + json.dumps(data["outputs"], allow_nan=False) + "}"]
