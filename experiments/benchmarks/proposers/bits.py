@@ -42,7 +42,8 @@ def main() -> int:
         compete(setup, METHODS, given)
         best = partial(best_curve, objective=setup.spec().objectives[0], constraints=setup.spec().constraints)
         found = curves(setup, METHODS, best)
-        paragraphs += [
+        title = f"At most {BYTES[bits]:,} bytes, uniform {bits} bits packed plainly:"
+        paragraphs += [title, table(["best top1 after", *map(str, SHOWN)], rows(found, SHOWN))]
             f"At most {BYTES[bits]:,} bytes, uniform {bits} bits packed plainly:",
             table(["best top1 after", *map(str, SHOWN)], rows(found, SHOWN)),
         ]
