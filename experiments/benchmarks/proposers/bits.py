@@ -44,9 +44,6 @@ def main() -> int:
         found = curves(setup, METHODS, best)
         title = f"At most {BYTES[bits]:,} bytes, uniform {bits} bits packed plainly:"
         paragraphs += [title, table(["best top1 after", *map(str, SHOWN)], rows(found, SHOWN))]
-            f"At most {BYTES[bits]:,} bytes, uniform {bits} bits packed plainly:",
-            table(["best top1 after", *map(str, SHOWN)], rows(found, SHOWN)),
-        ]
     publish(HERE / "bits.md", *paragraphs)
     return 0
 
