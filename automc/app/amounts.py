@@ -59,7 +59,6 @@ def _of(text: str, metric: str, sign: str, amount: str) -> Constraint:
         value = math.nan
     if not math.isfinite(value):
         raise SpecError(f"bound {text!r}: {match[1]!r} is no finite number")
-    share = METRICS[metric].sampled and METRICS[metric].unit == "ratio" and not METRICS[metric].signed
-    if share and not 0 <= value <= 1:
+    if METRICS[metric].is_share and not 0 <= value <= 1:
         raise SpecError(f"bound {text!r}: {metric} is a share, from 0 to 1")
     return Constraint(found.metric, sign, value)

@@ -12,6 +12,8 @@ from automc.errors import SpecError
 KEY = "digests"
 """Where the facts of a study keep the digests of model and data."""
 
+_WAY = "go on with what it began with, or start a new study with --from {}"
+
 SAMPLED = 0.002
 """Relative: what another machine's rounding may change in a metric of the task."""
 
@@ -44,9 +46,6 @@ def check(study: str, facts: Mapping[str, Any], evaluator: Any) -> None:
                 f"study {study!r}: the original model had {name} {before:.10g} when it began and has {after:.10g} now; "
                 + _WAY.format(study)
             )
-
-
-_WAY = "go on with what it began with, or start a new study with --from {}"
 
 
 def check_digests(study: str, facts: Mapping[str, Any], evaluator: Any) -> None:

@@ -2,8 +2,8 @@
 
 Costs that follow from a policy (core/analytic) are computed, with the median factor by which those of trials differed:
 bytes are near, and what a network has beside its layers (norms) is left out of the formulas. All others are read off
-straight lines through the nearest trials: times and energies over the cost that goes
-with them best, metrics of the task over the damage that the sensitivity table predicts.
+straight lines through the nearest trials: times and energies over the cost that goes with them best, metrics of the
+task over the damage that the sensitivity table predicts.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Prediction:
             known = np.isfinite(values)
             if known.sum() >= FEWEST:
                 value, errors[name] = line(along[known], values[known], at)
-                plain = METRICS[name].unit == "ratio" and METRICS[name].sampled and not METRICS[name].signed
-                found[name] = min(max(value, 0.0), 1.0) if plain else value
+                found[name] = min(max(value, 0.0), 1.0) if METRICS[name].is_share else value
         return found, errors
 
     def beyond(self, policy: Policy) -> bool:
@@ -78,15 +77,15 @@ class Prediction:
 
     def off(self, cost: str) -> float:
         """Measured over computed, the median of the trials."""
-        if cost not in self._offs:
-            computed = self._costs[cost]
-            off = self._values(cost)[computed > 0] / computed[computed > 0]
-            self._offs[cost] = float(np.nanmedian(off)) if np.isfinite(off).any() else 1.0
         return self._offs[cost]
 
     @cached_property
     def _offs(self) -> dict[str, float]:
-        return {}
+        found = {}
+        for cost, computed in self._costs.items():
+            off = self._values(cost)[computed > 0] / computed[computed > 0]
+            found[cost] = float(np.nanmedian(off)) if np.isfinite(off).any() else 1.0
+        return found
 
     def in_costs(self, metric: str, bound: float) -> tuple[str, float] | None:
         """The analytic cost that goes with a metric best, and where it reaches the bound; None where trials do not

@@ -319,11 +319,12 @@ def networked(study: Study) -> NetworkEvaluator:
     """The study's evaluator, where it has a network to build.
 
     Raises:
-        SpecError: it has not (a synthetic evaluator).
+        SpecError: it has not (a synthetic evaluator), or its model or data are not those the study began with.
     """
     if not hasattr(study.evaluator, "build"):
         name = study.spec.evaluator.name
         raise SpecError(f"study {study.name!r} has evaluator {name}: there is no network to build or export")
+    identity.check_digests(study.name, study.facts, study.evaluator)
     found: NetworkEvaluator = bookmarks.placed(study.evaluator, study.storage, study.name)
     return found
 

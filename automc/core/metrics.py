@@ -32,6 +32,11 @@ class Metric:
         """Whether a measurement may come with a standard error: statistics of the task, and measured times."""
         return self.sampled or (self.name.startswith("latency_") and "predicted" not in self.name)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of what the task judges, from 0 to 1."""
+        return self.sampled and self.unit == "ratio" and not self.signed
+
 
 def _table(*rows: Metric) -> dict[str, Metric]:
     return {row.name: row for row in rows}

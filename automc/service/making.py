@@ -123,7 +123,8 @@ def delete(request: Request, study: str) -> Response:
 def undelete(request: Request, study: str) -> Json:
     """Show a deleted study again."""
     desk = desk_of(request)
-    if any(one.spec.name == study for one in desk.store.studies()):
+    if not desk.store.deleted(study):
+        desk.store.spec(study)  # or there is none
         raise Problem(409, "not-deleted", f"study {study!r} is not deleted", place=study)
     desk.store.undelete(study)
     return Json(study_body(desk, study))

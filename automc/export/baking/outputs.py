@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from automc.errors import ModelError
@@ -46,6 +48,14 @@ def _flat(outputs: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, key)
     elif outputs is not None:
         yield key, outputs
+
+
+def near(found: NDArray[Any], wanted: NDArray[Any], share: float) -> bool:
+    """Whether outputs are of one shape and, floats, at most ``share`` of the largest apart; whole numbers are equal."""
+    if found.shape != wanted.shape or wanted.dtype.kind != "f":
+        return np.array_equal(found, wanted)
+    most = float(np.abs(np.nan_to_num(wanted, posinf=0, neginf=0)).max(initial=0.0))
+    return np.allclose(found, wanted, rtol=0.0, atol=share * most, equal_nan=True)
 
 
 class Flattened(nn.Module):

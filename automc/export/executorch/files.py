@@ -38,7 +38,7 @@ def write(folder: Path, source: Source) -> None:
     from safetensors.numpy import load_file
     from safetensors.torch import save_file
 
-    from automc.export.baking.outputs import named_outputs
+    from automc.export.baking.outputs import named_outputs, near
     from automc.export.executorch.integers import graphs
     from automc.export.graph.program import lone_program
     from automc.export.proof.fresh import fresh
@@ -60,7 +60,7 @@ def write(folder: Path, source: Source) -> None:
                 said = str(error)
                 continue
             found = load_file(place / "outputs")
-            if all(_near(found[str(i)], each) for i, each in enumerate(wanted)):
+            if all(near(found[str(i)], each, _STEP) for i, each in enumerate(wanted)):
                 (folder / EXECUTORCH).write_bytes((place / EXECUTORCH).read_bytes())
                 return
             said = "it gives other outputs"
@@ -109,11 +109,3 @@ class Runner:
 def opened(folder: Path) -> Runner:
     """The network of format ``executorch``. Raises as ``Runner``."""
     return Runner(folder / EXECUTORCH)
-
-
-def _near(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    """Equal but for steps of roundings."""
-    if wanted.dtype.kind != "f":
-        return np.array_equal(found, wanted)
-    most = float(np.abs(np.nan_to_num(wanted, posinf=0, neginf=0)).max(initial=0.0))
-    return found.shape == wanted.shape and np.allclose(found, wanted, rtol=0.0, atol=_STEP * most, equal_nan=True)
