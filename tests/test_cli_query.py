@@ -134,7 +134,7 @@ def test_sql_from_the_command_line_and_from_python(call: Call, study: Study, hom
         (["WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i + 1 FROM n) SELECT max(i) FROM n", "--seconds", "0.2"],
          "ended after 0.2 s"),
         (["SELECT 1", "--rows", "0"], "automc query: Invalid value for '--rows'"),
-        (["SELECT 1 AS x UNION SELECT 'a'", "--format", "parquet", "-o", "x"], "--format parquet: "),
+        (["SELECT 1 AS x UNION SELECT 'a'", "--format", "parquet", "-o", "x"], "format parquet: "),
     ],
 )  # fmt: skip
 def test_sql_that_fails_is_one_line(call: Call, words: list[str], said: str) -> None:

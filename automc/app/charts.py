@@ -116,7 +116,7 @@ def pick_axes(spec: StudySpec, x: str | None, y: str | None) -> tuple[str, str]:
         if name not in METRICS:
             raise SpecError(f"{option} {name}: no such metric (metrics: {', '.join(METRICS)})")
     if x == y:
-        raise SpecError(f"--x and --y are both {x}; a picture needs two metrics")
+        raise SpecError(f"x and y: both are {x}; a picture needs two metrics")
     return x, y
 
 

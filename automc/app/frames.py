@@ -70,7 +70,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     try:
         data: bytes = bare.to_parquet(index=False)
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's are of these kinds
-        raise SpecError(f"--format parquet: {one_line(error)}; --format csv holds any values") from error
+        raise SpecError(f"format parquet: {one_line(error)}; csv holds any values") from error
     return data
 
 

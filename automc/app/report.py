@@ -110,11 +110,12 @@ def policy_rows(trial: Trial, layers: LayerTable) -> list[dict[str, Any]]:
     realized = trial.measurement.realized if trial.measurement else {}
     groups = {name: group.name for group in layers.groups for name in group.producers}
     blocks = {name: block.name for block in layers.blocks for name in block.layers}
+    settings = {name: trial.policy.settings(name) for name in OPERATORS}
     rows: list[dict[str, Any]] = []
     columns: dict[str, None] = {}
     for layer in layers.layers:
         group = groups.get(layer.name, "")
-        asked = _asked(trial, {"layer": layer.name, "group": group, "block": blocks.get(layer.name, "")})
+        asked = _asked(settings, {"layer": layer.name, "group": group, "block": blocks.get(layer.name, "")})
         real = _real(realized, layer, group)
         rows.append({"layer": layer.name, "kind": layer.kind, "group": group or "-", **asked})
         rows[-1] |= {f"real {name}": value for name, value in real.items()}
@@ -123,11 +124,11 @@ def policy_rows(trial: Trial, layers: LayerTable) -> list[dict[str, Any]]:
     return [{name: row.get(name) for name in columns} for row in rows]
 
 
-def _asked(trial: Trial, sites: Mapping[str, str]) -> dict[str, Value]:
-    """What the policy asks of a layer, given the names under which each scope knows it."""
+def _asked(settings: Mapping[str, Mapping[str, dict[str, Value]]], sites: Mapping[str, str]) -> dict[str, Value]:
+    """What a policy asks of a layer, from its settings by operator and the names that each scope has for the layer."""
     found: dict[str, Value] = {}
     for name, operator in OPERATORS.items():
-        found |= trial.policy.settings(name).get(sites.get(operator.scope, ""), {})
+        found |= settings[name].get(sites.get(operator.scope, ""), {})
     return found
 
 

@@ -79,15 +79,17 @@ def hypervolume(points: Points, reference: Sequence[float] | Points) -> float:
         points: shape (n, d). reference: shape (d,), the worst value that still counts.
     """
     bound = np.asarray(reference, dtype=np.float64)
-    rows = points[(points < bound).all(axis=1)] if len(points) else points
+    rows = points[_finite(points) & (points < bound).all(axis=1)] if len(points) else points
     if not len(rows):
         return 0.0
-    rows = np.unique(rows[undominated(rows)], axis=0)
     if rows.shape[1] == 1:
         return float(bound[0] - rows[:, 0].min())
     if rows.shape[1] == 2:
-        # By the first value the second falls: a row adds what lies between its own and the one before.
-        return float(((bound[0] - rows[:, 0]) * (np.append(bound[1], rows[:-1, 1]) - rows[:, 1])).sum())
+        # By the first value, a row adds what lies between the least second value so far and its own, if that is less.
+        rows = rows[np.lexsort(rows.T[::-1])]
+        least = np.minimum.accumulate(np.append(bound[1], rows[:, 1]))
+        return float(((bound[0] - rows[:, 0]) * (least[:-1] - least[1:])).sum())
+    rows = np.unique(rows[undominated(rows)], axis=0)
     rows = rows[np.argsort(rows[:, -1], kind="stable")]
     tops = np.append(rows[1:, -1], bound[-1])
     return float(

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 import automc
 from automc.service import activity, asking, charts, dashboard, events, health, login, making, parsing, reading, whatifs
@@ -20,6 +20,7 @@ from automc.service.login import Door
 from automc.service.problems import TYPE, install
 from automc.service.schemas import ProblemBody
 from automc.service.settings import Settings
+from automc.service.strict import check_query
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
@@ -77,7 +78,7 @@ def make_app(settings: Settings) -> FastAPI:
     app.state.meters, app.state.hub = Meters(), Hub(desk.store)
     install(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(check_query)])
     app.add_middleware(Measured, meters=app.state.meters)
     app.add_middleware(Gate, settings=settings, keeper=desk.store)
     dashboard.install(app)

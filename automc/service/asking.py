@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import FileResponse
 
 from automc.app import editing
+from automc.core.rules import nearest
 from automc.core.store import Control
 from automc.errors import SpecError, StoreError
 from automc.export.formats import formats_named
 from automc.service.answers import Json
 from automc.service.desk import Desk, desk_of
-from automc.service.problems import Problem
+from automc.service.problems import Problem, hinted
 from automc.service.reading import summary_of
 from automc.service.schemas import Asked, OperationBody
 from automc.service.states import State, check_legal, state_of
@@ -26,6 +27,9 @@ from automc.stores.blobs import Blobs
 from automc.stores.sql_operations import Operation
 
 router = APIRouter(prefix="/api/v1", tags=["studies"])
+
+VERBS = ("pause", "stop", "cancel", "resume", "extend", "undelete")
+"""What can be asked of a study: ``POST /studies/{study}:VERB``."""
 
 _ASKED: dict[int | str, dict[str, Any]] = {202: {"model": Asked}}
 
@@ -60,6 +64,13 @@ def resume(request: Request, study: str) -> Json:
         desk.store.want(study)
         desk.wake()
     return _asked(desk, study)
+
+
+@router.post("/studies/{study}:{verb}", include_in_schema=False)
+def nothing_of_the_kind(verb: str) -> None:
+    """Verbs that no route above has: a misspelt one is no wrong method."""
+    detail = f"{verb!r} is nothing that can be asked of a study{nearest(verb, VERBS)} (verbs: {', '.join(VERBS)})"
+    raise Problem(404, "no-such-verb", detail, place="path/verb", hint=hinted(detail))
 
 
 class Wished(BaseModel):

@@ -17,7 +17,7 @@ from automc.errors import StoreError
 from automc.service.answers import Json
 from automc.service.desk import Desk, caller_of, desk_of
 from automc.service.health import Meters
-from automc.service.problems import Problem
+from automc.service.problems import Problem, hinted
 from automc.stores.service import ServiceStore
 from automc.stores.sql_operations import Event
 
@@ -75,7 +75,7 @@ class Hub:
 async def events(
     request: Request,
     study: str,
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=18)] = None,
     after: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
 ) -> StreamingResponse:
     """Events of a study as they happen, from behind ``Last-Event-ID`` or ``after``, else from now on.
@@ -86,7 +86,10 @@ async def events(
     hub: Hub = request.app.state.hub
     if hub.listeners.total() >= MOST_LISTENERS:
         raise Problem(503, "too-many-listeners", f"{MOST_LISTENERS} streams are open", headers={"retry-after": "10"})
-    begin = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
+    if last_event_id and not last_event_id.isdecimal():
+        detail = f"Last-Event-ID: {last_event_id!r} is no number of an event; leave the header out to begin now"
+        raise Problem(400, "bad-event-id", detail, place="header/Last-Event-ID", hint=hinted(detail))
+    begin = int(last_event_id) if last_event_id else after
     if begin and not await run_sync(desk.store.knows_event, study, begin):
         detail = f"the log of {study} does not have event {begin}, so that what came behind it may be lost"
         raise Problem(410, "events-gone", detail, place=study, hint="read the study and begin at its last_event")

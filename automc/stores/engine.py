@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -17,6 +18,11 @@ from automc.errors import StoreError
 BUSY_SECONDS = 60.0
 """How long a call waits for another process's transaction. On SQLite a driver's commit waits for readers, too: what
 reads long must end before (``select_sqlite.LONGEST``).
+"""
+
+COMMIT_AGAIN_SECONDS = 0.001
+"""How often a commit that waits for readers of a SQLite file looks again. SQLite's own waits grow to 0.1 s each, which
+is a third of the results that a driver can write while people look.
 """
 
 READ_ONLY = "automc_read_only"
@@ -99,7 +105,7 @@ def make_engine(url: sa.URL) -> sa.Engine:
         StoreError: the driver is not installed.
     """
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "factory": _Connection})
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
@@ -146,6 +152,27 @@ def said_plainly(where: str) -> Iterator[None]:
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         hint = next((hint for sign, hint in _HINTS.items() if sign in lines[0].lower()), "")
         raise StoreError(f"{where}: {hint or lines[0]}") from error
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose commit follows at once when the last reader has gone.
+
+    What failed for readers still holds the lock that keeps new ones out, so it can be tried again as often as wanted.
+    """
+
+    def commit(self) -> None:
+        ends = time.monotonic() + BUSY_SECONDS
+        self.execute("PRAGMA busy_timeout=0")
+        try:
+            while True:
+                try:
+                    return super().commit()
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                        raise
+                time.sleep(COMMIT_AGAIN_SECONDS)
+        finally:
+            self.execute(f"PRAGMA busy_timeout={round(1000 * BUSY_SECONDS)}")
 
 
 def _on_sqlite_connect(connection: Any, _: object) -> None:

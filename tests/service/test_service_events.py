@@ -103,7 +103,14 @@ def test_a_search_is_watched_as_it_happens(served: tuple[Served, str, str]) -> N
 
 def test_events_that_are_gone_are_said_to_be(served: tuple[Served, str, str]) -> None:
     made, _, secret = served
-    for path, last, status, code in (("s", "999", 410, "events-gone"), ("t", "", 404, "unknown-study")):
+    for path, last, status, code in (
+        ("s", "999", 410, "events-gone"),
+        ("s", "9" * 18, 410, "events-gone"),
+        ("s", "9" * 19, 422, "invalid-request"),
+        ("s", "abc", 400, "bad-event-id"),
+        ("s", "-1", 400, "bad-event-id"),
+        ("t", "", 404, "unknown-study"),
+    ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             made.open(f"/studies/{path}/events", secret, **{"last-event-id": last})
         with refused.value as answer:

@@ -29,6 +29,7 @@ from automc.export.bundle.placing import rejected
 from automc.export.bundle.writing import Written
 from automc.service import jobs
 from automc.service.app import make_app
+from automc.service.asking import VERBS
 from automc.service.builder import apart, here
 from automc.service.settings import Settings
 from automc.service.tokens import mint
@@ -200,6 +201,14 @@ def test_a_study_is_hidden_and_comes_back(writer: TestClient, home: str) -> None
     assert writer.get(f"{V1}/studies/s/status").json()["state"] == "idle"
     refused(writer.post(f"{V1}/studies/s:undelete"), 409, "not-deleted")
     refused(writer.post(f"{V1}/studies/t:undelete"), 404, "unknown-study")
+
+
+def test_a_misspelt_verb_is_said_to_be_one(writer: TestClient) -> None:
+    create(writer)
+    said = refused(writer.post(f"{V1}/studies/s:cancle"), 404, "no-such-verb")
+    assert said["hint"] == "did you mean 'cancel'?"
+    paths = writer.get(f"{V1}/openapi.json").json()["paths"]
+    assert {path.partition("{study}:")[2] for path in paths} - {""} == set(VERBS)
 
 
 def test_the_name_of_a_hidden_study_is_said_to_be_taken_at_once(writer: TestClient) -> None:

@@ -15,7 +15,7 @@ from automc.core.ports import Proposal
 from automc.core.store import Control
 from automc.core.trial import TrialState
 from automc.errors import StoreError
-from automc.stores.engine import journal
+from automc.stores.engine import journal, make_engine, parse_url, writer
 from automc.stores.sql import SqlStore
 
 ORDER = [TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE]
@@ -119,5 +119,49 @@ def test_a_database_that_another_process_keeps_locked_is_said(
         with pytest.raises(StoreError, match=f"^{path}: another process kept it locked"):
             impatient.add("s", proposal, 0)
         other.execute("ROLLBACK")
+    assert impatient.add("s", proposal, 0).number == 0
+    impatient.close()
+
+
+def test_a_commit_follows_at_once_when_the_last_reader_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(parse_url(str(tmp_path / "rollback.db")))
+    with writer(engine).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    waits: list[float] = []
+    with closing(sqlite3.connect(tmp_path / "rollback.db", isolation_level=None)) as other:
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            late = sqlite3.connect(tmp_path / "rollback.db", timeout=0)
+            with closing(late), pytest.raises(sqlite3.OperationalError, match="locked"):  # it would be waited for, too
+                late.execute("SELECT * FROM t")
+            if len(waits) == 200:
+                other.execute("ROLLBACK")
+
+        monkeypatch.setattr("automc.stores.engine.time.sleep", wait)
+        with writer(engine).begin() as connection:
+            connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+        assert waits == [0.001] * 200
+        assert other.execute("SELECT x FROM t").fetchall() == [(1,)]
+    engine.dispose()
+
+
+def test_a_commit_that_readers_never_let_through_is_said_and_leaves_nothing(
+    store: SqlStore, path: Path, proposal: Proposal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if journal() == "wal":
+        pytest.skip("with a write-ahead log a commit waits for nobody who reads")
+    impatient = SqlStore(str(path))
+    monkeypatch.setattr("automc.stores.engine.BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM automc_study").fetchone()
+        with pytest.raises(StoreError, match=f"^{path}: another process kept it locked"):
+            impatient.add("s", proposal, 0)
+    assert impatient.trials("s") == []
     assert impatient.add("s", proposal, 0).number == 0
     impatient.close()

@@ -24,7 +24,7 @@ from automc.errors import SpecError
 if TYPE_CHECKING:
     from automc.app.study import Study
 
-MOST = 500
+MOST = 250
 """So many trials are looked at one by one; of more an even choice, and all that were once on the front."""
 
 PACKAGES = ("automc", "torch", "numpy", "optuna", "ray", "scikit-learn", "onnxruntime", "sqlalchemy")
@@ -92,7 +92,7 @@ def find(study: Study, pick: str) -> Found:
         trials,
         list(map(study.reading(), seen)),
         _ended(study, counts),
-        growth(study, counts),
+        growth(study, counts, seen),
         members,
         pick,
         study.picked(pick, members) if members else None,

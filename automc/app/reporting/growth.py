@@ -36,18 +36,19 @@ class Step(NamedTuple):
     share: float
 
 
-def growth(study: Study, counts: Sequence[Count]) -> list[Step]:
+def growth(study: Study, counts: Sequence[Count], known: Sequence[Trial] = ()) -> list[Step]:
     """The steps of a study's curve, in order of finishing: of a front that is recorded from the record alone.
 
     Args:
-        counts: of all its trials, as the store has them.
+        counts: of all its trials, as the store has them. known: those that were read from it already.
     """
     read = study.reading()
     total = sum(count.number for count in counts if count.state.finished)
     if read.changeless:
         changes = study.store.front_changes(study.name)
-        named = study.store.trials(study.name, numbers={change.number for change in changes})
-        trials = {trial.number: trial for trial in named}
+        trials = {trial.number: trial for trial in known}
+        missing = {change.number for change in changes}.difference(trials)
+        trials |= {trial.number: trial for trial in study.store.trials(study.name, numbers=missing)}
     else:
         trials = {trial.number: trial for trial in study.counted()}
         changes = replayed(study.spec, [trials[number] for number in study.store.finishing(study.name)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from automc.app.comparing import RIGHT, difference_rows, differences
 from automc.app.importance import SHARE, Importance, decision_row
@@ -72,15 +74,16 @@ def _member(trial: Trial, found: Found) -> dict[str, str]:
 
 def layers(found: Found) -> Section | None:
     """The strips, and the mean over the front for who reads no pictures; None where there is nothing of the kind."""
-    strips = strips_picture(found)
+    asked = {trial.number: policy_rows(trial, found.layers) for trial in found.front}
+    strips = strips_picture(found, asked)
     if strips is None:
         return None
-    return Section("The front, layer by layer", [strips, Folded("the range over the front", Grid(_ranges(found)))])
+    ranges = Grid(_ranges(found, list(asked.values())))
+    return Section("The front, layer by layer", [strips, Folded("the range over the front", ranges)])
 
 
-def _ranges(found: Found) -> list[dict[str, str]]:
+def _ranges(found: Found, tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
     """Of each layer and setting the least and the greatest value over the front, words as they are."""
-    tables = [policy_rows(trial, found.layers) for trial in found.front]
     settings = dict.fromkeys(key for one in tables for key in one[0] if key not in ("layer", "kind", "group"))
     rows = []
     for place, layer in enumerate(found.layers.layers):

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from automc.app.report import policy_rows
 from automc.app.reporting import svg
 from automc.app.reporting.document import Picture
 from automc.app.reporting.found import Found
 from automc.core.trial import Trial
 
-MOST = 24
+MOST = 16
 """So many members are shown; of more, an even choice, the picked one among them."""
 
 
@@ -51,10 +50,14 @@ def chosen(found: Found) -> list[Trial]:
     return [trial for place, trial in enumerate(members) if place in even or trial.number == picked]
 
 
-def strips_picture(found: Found) -> Picture | None:
-    """All strips, one block a quantity; None where nothing of the kind was searched or there is no front."""
+def strips_picture(found: Found, asked: Mapping[int, Sequence[Mapping[str, Any]]]) -> Picture | None:
+    """All strips, one block a quantity; None where nothing of the kind was searched or there is no front.
+
+    Args:
+        asked: of each member, by number, what it asks of each layer.
+    """
     members = chosen(found)
-    rows = {trial.number: policy_rows(trial, found.layers) for trial in members}
+    rows = {trial.number: asked[trial.number] for trial in members}
     layers = [layer.name for layer in found.layers.layers]
     shown = [q for q in QUANTITIES if any(row.get(q.setting) is not None for one in rows.values() for row in one)]
     if not shown or not layers:

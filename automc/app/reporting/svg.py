@@ -15,7 +15,7 @@ def tag(name: str, *inside: str, **attributes: object) -> str:
     """An element. ``inside`` is SVG already; an attribute ``stroke_width`` is written ``stroke-width``, and ``klass``
     is ``class``."""
     said = "".join(
-        f' {"class" if key == "klass" else key.replace("_", "-")}="{escape(_short(value))}"'
+        f' {"class" if key == "klass" else key.replace("_", "-")}="{_short(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -39,7 +39,10 @@ def picture(inside: Iterable[str], label: str, width: float = WIDTH, height: flo
 
 
 def _short(value: object) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    """An attribute's text; numbers, of which a picture has thousands, have nothing to escape."""
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return str(value) if isinstance(value, int) else escape(str(value))
 
 
 @dataclass(frozen=True)

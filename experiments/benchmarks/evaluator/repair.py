@@ -4,8 +4,9 @@
 
 Rung 0 without anything, with batch norm recalibrated, with the consumers' weights refitted (from cached moments, and in
 sequence), then after one and three epochs of distilled repair; beside it pruning by l1 norms and plain fine-tuning (no
-refit, no teacher) for the same steps; training multiplies in bfloat16. Results go to ``repair.csv`` as they come: a
-run that ends early, or is ended by --minutes, is taken up again by the next. The table is written to ``repair.md``.
+refit, no teacher) for the same steps, where anything is pruned; training multiplies in bfloat16. Results go to
+``repair.csv`` as they come: a run that ends early, or is ended by --minutes, is taken up again by the next. The table
+is written to ``repair.md``.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def jobs() -> list[Job]:
     late += [Job(c, s, seed) for seed in (0, 1, 2) for c in range(3) for s in three]
     late += [Job(c, s, seed) for seed in (1, 2) for c in range(3, len(CONFIGS)) for s in one]
     late += [Job(c, s, seed) for seed in (0, 1, 2) for c in range(3, len(CONFIGS)) for s in three]
-    return early + late
+    return [job for job in early + late if CONFIGS[job.config].prune or not job.stage.startswith("fine-tuned")]
 
 
 @cache
