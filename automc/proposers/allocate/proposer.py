@@ -27,6 +27,7 @@ from automc.proposers.allocate.solve import Solution, neighbours, solve
 from automc.proposers.allocate.tables import Floats, Indices, Tables
 from automc.proposers.fresh import fresh
 from automc.proposers.targets import Targets
+from automc.proposers.threads import one_thread
 
 FIRST = 16
 """Proposals of a sweep before coefficients are varied: a first front."""
@@ -77,7 +78,8 @@ class AllocateProposer:
         self._seen: set[Policy] = set()
 
     def ask(self, numbers: range) -> list[Proposal]:
-        return [self._ask(number) for number in numbers]
+        with one_thread():
+            return [self._ask(number) for number in numbers]
 
     def tell(self, trials: Sequence[Trial]) -> None:
         self._budget.learn(trials)

@@ -90,8 +90,9 @@ def refitted(before: Posterior, evidence: Evidence) -> Posterior:
             beside[:, 2 * i], beside[:, 2 * i + 1] = 1.0, bent
             design.append(np.hstack([slope[:, None] * whole[here], beside]) / noise)
             target.append((left + slope * (whole[here] @ theta)) / noise)
-        theta, root = _solved(precision, np.vstack(design), np.concatenate(target))
-    return Posterior(theta, root)
+        theta, covariance = _solved(precision, np.vstack(design), np.concatenate(target))
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    return Posterior(theta, vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def _teaches(losses: Floats) -> bool:
@@ -121,14 +122,12 @@ def curve(damage: Floats, losses: Floats) -> tuple[float, float, Floats, Floats,
 
 
 def _solved(precision: Floats, design: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """Mean and root of the covariance; the last columns of the design are the curves' own, which may be anything."""
+    """Mean and covariance; the last columns of the design are the curves' own, which may be anything."""
     size = len(precision)
     whole = design.T @ design
     whole[:size, :size] += precision
     scale = np.maximum(np.diag(whole)[size:], 1e-12)
     whole[range(size, len(whole)), range(size, len(whole))] += scale / _FLAT
-    covariance = np.linalg.inv(whole)
+    covariance = np.asarray(np.linalg.inv(whole), dtype=np.float64)
     mean = covariance @ (design.T @ target)
-    inner = covariance[:size, :size]
-    values, vectors = np.linalg.eigh((inner + inner.T) / 2)
-    return mean[:size], vectors * np.sqrt(np.maximum(values, 0.0))
+    return mean[:size], covariance[:size, :size]

@@ -15,7 +15,7 @@ from automc.core.signature import MOST, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
 from automc.proposers.evolve.judge import Judge
-from automc.proposers.evolve.threads import one_thread
+from automc.proposers.threads import one_thread
 
 _FEW, _PARENTS, _TOLD, _DEEP, _SPARE = 4, 32, 0.25, 1 / 3, 8
 """The least and the most parents, between them a quarter of the told policies; share of fathers that are told ones in

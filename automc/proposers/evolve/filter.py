@@ -13,8 +13,8 @@ from automc.core.signature import MOST, OneOf, Within
 from automc.core.space import SearchSpace
 from automc.core.trial import Trial
 from automc.proposers.evolve.judge import Judge
-from automc.proposers.evolve.threads import one_thread
 from automc.proposers.members import PROPOSERS, member
+from automc.proposers.threads import one_thread
 
 OTHERS = tuple(name for name in PROPOSERS if name != "filter")
 
