@@ -97,11 +97,11 @@ def test_with_rounded_sums_every_layer_runs_in_integers(tmp_path: Path, weight_b
 def test_sums_that_move_the_outputs_too_far_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    from automc.export.onnx import writing as onnx_file
+    from automc.export.onnx import ranges
 
     model, inputs = Residual(), noise(64, 3, 12, 12)
     write_onnx(model, inputs[:1], tmp_path / "exact.onnx")
-    monkeypatch.setattr(onnx_file, limit, -1.0)
+    monkeypatch.setattr(ranges, limit, -1.0)
     for fast in (False, True):  # a trial times what an export would write
         write_onnx(model, inputs, tmp_path / "m.onnx", fast=fast)
         written, exact = (onnx.load(str(tmp_path / name)) for name in ("m.onnx", "exact.onnx"))

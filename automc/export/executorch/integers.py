@@ -23,9 +23,9 @@ from automc.export.baking.bake import Baked
 from automc.export.baking.outputs import Flattened
 from automc.export.graph.program import program_of
 from automc.export.onnx.grids import BYTE, Grid
-from automc.export.onnx.ranges import apart
+from automc.export.onnx.ranges import apart, stay
 from automc.export.onnx.sums import covering
-from automc.export.onnx.writing import CHANGED, LEAST, MOST, SEEN
+from automc.export.onnx.writing import LEAST, SEEN
 
 _ATEN, _PAIRS = torch.ops.aten, torch.ops.quantized_decomposed
 _QUANTIZE, _DEQUANTIZE = _PAIRS.quantize_per_tensor.default, _PAIRS.dequantize_per_tensor.default
@@ -156,13 +156,11 @@ class _Ranges(fx.Interpreter):
 
 
 def _answers_stay(plain: fx.GraphModule, rounded: fx.GraphModule, example: Tensor) -> bool:
-    """As for the ONNX file: see MOST and CHANGED in onnx/writing.py."""
     if len(example) < LEAST:
         return False
     with torch.no_grad():
         one, two = ([output.numpy() for output in graph(example)] for graph in (plain, rounded))
-    off, changed = apart(one, two)
-    return off <= MOST and changed <= CHANGED
+    return stay(*apart(one, two))
 
 
 def _with_weights(module: fx.GraphModule, wholes: Mapping[str, Integers]) -> fx.GraphModule:

@@ -22,7 +22,7 @@ from automc.export.baking.bake import Baked, fold
 from automc.export.baking.outputs import Flattened, named_outputs
 from automc.export.formats import MODEL, Source
 from automc.export.onnx.qdq import SUMS, lowered
-from automc.export.onnx.ranges import difference, ranges
+from automc.export.onnx.ranges import difference, ranges, stay
 
 INPUT = "input"
 OPSET = 18
@@ -31,14 +31,6 @@ knows; ONNX Runtime reads it since 1.14 (2023)."""
 
 LEAST, SEEN = 32, 128
 """Examples on which ranges of sums are chosen: at least, at most."""
-
-MOST, CHANGED = 0.05, 0.01
-"""What rounded sums may do on the examples: distance of the outputs from those without, over their size, and expected
-share of the answers (largest of the outputs) that become others; a proof allows twice that share. On ResNet-20 with
-8-bit inputs 0.02 and 0.006; with inputs of 6 and 8 bits and a quarter of the channels gone, not repaired, 0.03 and
-0.015 (0.011 to 0.020 of 3,000 inputs did change); with 4-bit inputs, where any last bit moves whole steps, 0.12 and
-0.04.
-"""
 
 _CHECKS_OF_SHAPES = tuple(
     str(Path(torch.__file__).parent / "nn" / file) for file in ("functional.py", "modules/rnn.py")
@@ -63,7 +55,7 @@ def write_onnx(
 
     Rounded inputs and integer weights are QDQ pairs, other compressed weights few-bit initializers (qdq.py). Sums are
     rounded to 8 bits (sums.py) where there are LEAST examples to choose their ranges on, and where that moves the
-    outputs by MOST of their size at most and is expected to change no more than CHANGED of the answers.
+    outputs and the answers no further than ranges.py allows.
 
     The batch axis is free. The outputs are called ``output``, ``output_1`` and so on, those of a dict by its keys.
     Weights are initializers inside the file. torch's older exporter is tried first: 0.3 s for a quantized ResNet-20
@@ -186,7 +178,7 @@ def _in_integers(proto: Any, stored: Mapping[str, Stored], inputs: NDArray[Any],
         return _noted(exact, f"floats, because {len(inputs)} examples are too few to round them on, {LEAST} are needed")
     moved, changed = difference(exact, summed, inputs[:SEEN])
     found = f"on {min(len(inputs), SEEN)} examples outputs move by {moved:.2%}, and {changed:.2%} of the answers change"
-    if moved <= MOST and changed <= CHANGED:
+    if stay(moved, changed):
         return _noted(summed, f"8 bits: {found}")
     return _noted(exact, f"floats, because with 8 bits {found}")
 
