@@ -24,7 +24,7 @@ from automc.errors import SpecError
 if TYPE_CHECKING:
     from automc.app.study import Study
 
-MOST = 250
+MOST = 150
 """So many trials are looked at one by one; of more an even choice, and all that were once on the front."""
 
 PACKAGES = ("automc", "torch", "numpy", "optuna", "ray", "scikit-learn", "onnxruntime", "sqlalchemy")
@@ -79,10 +79,11 @@ def find(study: Study, pick: str) -> Found:
     Raises:
         SpecError: no such rule to pick by. UnknownTrial: the front has a member, but none that the rule holds for.
     """
-    revisions, counts, members = study.store.revisions(study.name), study.store.tally(study.name), study.front()
+    revisions, counts = study.store.revisions(study.name), study.store.tally(study.name)
     trials = listing.some(study, sum(count.number for count in counts), MOST)
     named = {change.number for change in study.store.front_changes(study.name)}.difference(t.number for t in trials)
     seen = sorted([*trials, *study.store.trials(study.name, numbers=named)], key=lambda trial: trial.number)
+    members = study.front()
     return Found(
         revisions,
         without_password(study.storage),

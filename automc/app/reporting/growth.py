@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST = 100
 """At so many changes of the front its share is computed: of more, at an even choice and at the last."""
 
-PARTS = 1000
+PARTS = 200
 """Into so many parts, equally long, the trials are cut: of more, the front is looked at where a part ends."""
 
 

@@ -69,7 +69,7 @@ def strips_picture(found: Found, asked: Mapping[int, Sequence[Mapping[str, Any]]
         parts.append(svg.words(quantity.title, klass="axis", x=62, y=top + 14))
         top += 20
         for number, one in rows.items():
-            parts += _strip(number, one, quantity, (side, top), number == picked)
+            parts.append(_strip(number, one, quantity, (side, top), number == picked))
             top += 15
         top += 10
     parts += _names(layers, side, top)
@@ -82,21 +82,21 @@ def strips_picture(found: Found, asked: Mapping[int, Sequence[Mapping[str, Any]]
 
 def _strip(
     number: int, rows: Sequence[Mapping[str, Any]], quantity: Quantity, place: tuple[float, float], picked: bool
-) -> list[str]:
+) -> str:
     """One member's cells, its number in front."""
     side, top = place
-    parts = [svg.words(str(number), klass="picked-name" if picked else "tick", x=56, y=top + 11, text_anchor="end")]
+    parts = [svg.words(str(number), klass="picked-name" if picked else "tick", x=56, y=11, text_anchor="end")]
     for column, row in enumerate(rows):
         value = row.get(quantity.setting)
         shade = 0.0 if value is None else min(max(quantity.shade(value), 0.0), 1.0)
         x = 62 + column * side
         said = svg.hint(_said(number, row, quantity.setting))
-        cell = {"x": x, "y": top, "width": side - 1, "height": 14, "data_trial": number}
-        parts.append(svg.tag("rect", said, klass="none" if value is None else "cell", fill_opacity=shade, **cell))
+        klass = "none" if value is None else "cell"
+        parts.append(svg.tag("rect", said, klass=klass, x=x, width=side - 1, height=14, fill_opacity=shade))
         if side >= 15 and value is not None and quantity.setting.endswith("bits") and value < 32:
             ink = "on-dark" if shade > 0.6 else "on-light"
-            parts.append(svg.words(str(value), klass=ink, x=x + side / 2, y=top + 11, text_anchor="middle"))
-    return parts
+            parts.append(svg.words(str(value), klass=ink, x=x + side / 2, y=11, text_anchor="middle"))
+    return svg.tag("g", *parts, data_trial=number, transform=f"translate(0 {top:g})")
 
 
 def _said(number: int, row: Mapping[str, Any], setting: str) -> str:

@@ -35,7 +35,7 @@ figcaption { font-size: .85rem; max-width: 48rem; }
 .on-dark { fill: var(--accent-ink); font-size: 9px; pointer-events: none; }
 .on-light { fill: var(--ink); font-size: 9px; pointer-events: none; }
 .picked-name { fill: var(--pick); font-size: 11px; font-weight: 700; }
-.marked { stroke: var(--pick); stroke-width: 2; }
+circle.marked, .marked rect { stroke: var(--pick); stroke-width: 2; }
 #hint { position: fixed; display: none; background: var(--ink); color: var(--paper); padding: .3rem .6rem;
   font-size: .8rem; white-space: pre; border-radius: 4px; pointer-events: none; z-index: 1; }
 @media print { body { max-width: none; } #hint { display: none; } }
@@ -48,6 +48,10 @@ for (const title of document.querySelectorAll("svg title")) {
   title.parentNode.hint = title.textContent;
   title.remove();
 }
+function trialOf(place) {
+  const one = place.closest && place.closest("[data-trial]");
+  return one && one.dataset.trial;
+}
 function mark(trial, on) {
   for (const one of trial ? document.querySelectorAll('[data-trial="' + trial + '"]') : [])
     one.classList.toggle("marked", on);
@@ -56,7 +60,7 @@ document.addEventListener("pointerover", event => {
   if (!event.target.hint) return;
   box.textContent = event.target.hint;
   box.style.display = "block";
-  mark(event.target.dataset.trial, true);
+  mark(trialOf(event.target), true);
 });
 document.addEventListener("pointermove", event => {
   box.style.left = Math.min(event.clientX + 14, innerWidth - box.offsetWidth - 8) + "px";
@@ -64,6 +68,6 @@ document.addEventListener("pointermove", event => {
 });
 document.addEventListener("pointerout", event => {
   box.style.display = "none";
-  mark(event.target.dataset && event.target.dataset.trial, false);
+  mark(trialOf(event.target), false);
 });
 """
