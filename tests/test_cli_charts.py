@@ -68,7 +68,7 @@ def test_axes_default_to_the_objectives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "said"), [("sise", None, "--x sise: no such metric"), ("top1", "top1", "both top1")]
+    ("x", "y", "said"), [("sise", None, "--x sise: no such metric"), ("top1", "top1", "both are top1")]
 )
 def test_axes_that_cannot_be_drawn(x: str, y: str | None, said: str) -> None:
     with pytest.raises(SpecError, match=said):

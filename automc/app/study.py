@@ -275,21 +275,24 @@ class Study:
         Raises:
             LeaseHeld: another driver searches this study. SpecError: the model is not the one it began with.
         """
-        with driving.Interrupts() as ctrl_c, driving.Tenure(self.store, self.name, ctrl_c.raise_now) as tenure:
-            spec, space = self.spec, self.space
-            proposer, stopper = built(spec, space)
-            read = self.reading()
-            lasting = RememberingProposer(proposer, self.store, self.name, warm.told(self.facts, space), driving.talk)
-            try:
-                evaluator = bookmarks.placed(self.evaluator, self.storage, self.name)
-                with driving.executor(evaluator, spec.workers, spec.rungs) as executor:
-                    tidy = bookmarks.Tidy(evaluator, listener)
-                    search = Search(spec, space, (lasting, stopper), executor, self.store, tidy, read)
-                    ending = search.run(lambda: tenure.word.or_stronger(ctrl_c.word), lambda: tenure.wishes)
-                    lasting.keep()
-                    return ending
-            except KeyboardInterrupt:  # before the first trial or after the last: nothing was running
-                return Ending.INTERRUPTED
+        try:
+            with driving.Interrupts() as ctrl_c, driving.Tenure(self.store, self.name, ctrl_c.raise_now) as tenure:
+                return self._searched(ctrl_c, tenure, listener)
+        except KeyboardInterrupt:  # before the first trial or after the last: nothing was running
+            return Ending.INTERRUPTED
+
+    def _searched(self, ctrl_c: driving.Interrupts, tenure: driving.Tenure, listener: Listener | None) -> Ending:
+        spec, space = self.spec, self.space
+        proposer, stopper = built(spec, space)
+        read = self.reading()
+        lasting = RememberingProposer(proposer, self.store, self.name, warm.told(self.facts, space), driving.talk)
+        evaluator = bookmarks.placed(self.evaluator, self.storage, self.name)
+        with driving.executor(evaluator, spec.workers, spec.rungs) as executor:
+            tidy = bookmarks.Tidy(evaluator, listener)
+            search = Search(spec, space, (lasting, stopper), executor, self.store, tidy, read)
+            ending = search.run(lambda: tenure.word.or_stronger(ctrl_c.word), lambda: tenure.wishes)
+            lasting.keep()
+            return ending
 
     def export(self, number: int, folder: Path, formats: Sequence[str] = ("onnx", "packed")) -> Proof:
         """Build a trial's model, repair it at the last rung, write it, load it in a fresh process and measure it.

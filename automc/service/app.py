@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 import automc
 from automc.service import activity, asking, charts, dashboard, events, health, login, making, parsing, reading, whatifs
@@ -22,9 +22,10 @@ from automc.service.schemas import ProblemBody
 from automc.service.settings import Settings
 from automc.service.strict import check_query
 
-ROUTERS: tuple[APIRouter, ...] = (
-    health.router,
-    login.router,
+PLAIN = (health.router, login.router)
+"""Of probes and browsers, which may say more than is read."""
+
+API = (
     reading.router,
     charts.router,
     activity.router,
@@ -77,7 +78,9 @@ def make_app(settings: Settings) -> FastAPI:
     app.state.desk, app.state.door = desk, Door(desk.store, settings)
     app.state.meters, app.state.hub = Meters(), Hub(desk.store)
     install(app)
-    for router in ROUTERS:
+    for router in PLAIN:
+        app.include_router(router)
+    for router in API:
         app.include_router(router, dependencies=[Depends(check_query)])
     app.add_middleware(Measured, meters=app.state.meters)
     app.add_middleware(Gate, settings=settings, keeper=desk.store)

@@ -254,6 +254,18 @@ def test_ray_and_in_process_give_the_same_trials(storage, tmp_path):
     assert told[0] == told[1]
 
 
+def test_ctrl_c_behind_the_last_trial_is_an_ending_too(storage, monkeypatch):
+    made, leave = runs.start(given(storage)), runs.driving.Tenure.__exit__
+
+    def interrupted(*args):
+        leave(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.driving.Tenure, "__exit__", interrupted)
+    assert made.run() is Ending.INTERRUPTED
+    assert len(made.records()) == 20
+
+
 def test_search_works_outside_the_main_thread(storage):
     made, endings = runs.start(given(storage)), []
     thread = threading.Thread(target=lambda: endings.append(made.run()))
