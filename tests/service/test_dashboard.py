@@ -142,6 +142,8 @@ def test_a_browser_without_a_session_is_led_to_the_login(client: Make) -> None:
     [given] = re.findall(r'id="given">(.*?)</script>', page.text)
     assert json.loads(given)["next"] == "/studies/s/pareto?x=macs&trial=3"
     assert "Pareto" not in page.text
+    assert 'id="login" method="post">' in page.text, "what is sent before the script runs is in no address"
+    assert '<button class="main" disabled>Log in' in page.text
     wrong = browser.get("/login?code=wrong", headers=HTML)
     assert (wrong.status_code, "was used, or has ended" in wrong.text) == (401, True)
     assert browser.get("/studies/s").headers["content-type"] == "application/problem+json", "a program gets a problem"

@@ -11,3 +11,4 @@ byId("login").addEventListener("submit", event => {
     location.assign(next.origin === location.origin ? next.href : `${given.root}/`);
   });
 });
+byId("login").querySelector("button").disabled = false;  // sent before, the token would stand in the address

@@ -4,9 +4,13 @@ import { ask, leave, trying } from "./api.js";
 import { byId, given } from "./dom.js";
 import { carry } from "./selection.js";
 
-byId("logout")?.addEventListener("click", () => trying(async () => {
-  leave();
-  await ask(`${given.root}/logout`, { method: "POST" });
-  location.assign(`${given.root}/login`);
-}));
+const logout = byId("logout");
+if (logout) {
+  logout.addEventListener("click", () => trying(async () => {
+    leave();
+    await ask(`${given.root}/logout`, { method: "POST" });
+    location.assign(`${given.root}/login`);
+  }));
+  logout.disabled = false;  // a click before would have been lost
+}
 carry();
