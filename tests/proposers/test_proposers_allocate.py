@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from automc.core.analytic import Analytic
@@ -95,7 +95,9 @@ def damages_of(tables: Tables, seed: int) -> list[np.ndarray]:
 
 TABLES = Tables(SMALL)
 EVERY = choices(TABLES)
-COSTS = np.array([TABLES.cost(choice) for choice in EVERY]) + TABLES.rest
+ANALYTIC = Analytic(SMALL.layers)
+COUNTED = [ANALYTIC.costs(SMALL.policy(TABLES.policy_values(choice))) for choice in EVERY]
+COSTS = np.array([[costs[name] for name in RATIOS] for costs in COUNTED])  # sums of tables end a hair off their bound
 aims = st.lists(
     st.tuples(st.sampled_from(range(4)), st.sampled_from(["<=", "<=", ">="]), st.floats(0.05, 0.9)),
     min_size=1,
@@ -104,6 +106,7 @@ aims = st.lists(
 
 
 @given(st.integers(0, 10_000), aims)
+@example(0, [(1, ">=", 0.5), (2, "<=", 0.3125)])  # met to the last bit, where a sum of tables is below it by rounding
 @settings(max_examples=60, deadline=None)
 def test_the_solver_is_brute_force(seed, aims):
     bounds = [Constraint(RATIOS[metric], sign, bound) for metric, sign, bound in aims]
