@@ -327,6 +327,25 @@ def test_every_kind_of_error_has_its_code(
     assert call("studies") == (code, "", said)
 
 
+def test_sigterm_closes_what_is_open(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    def terminated(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            closed.append("closed")
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray leaves a handler of its own behind
+    try:
+        monkeypatch.setattr(runs, "studies", terminated)
+        assert call("studies") == (143, "", "automc: terminated\n")
+        assert closed == ["closed"]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_debugging_shows_the_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
@@ -344,7 +363,7 @@ def test_help_names_every_exit_code_of_the_error_tree(call: Call) -> None:
     documented = {int(line.split()[0]) for line in section.splitlines() if line.split()}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.AutomcError)]
     tree = {kind.exit_code for kind in kinds}
-    assert documented == tree | {0, 70, 130, 141}
+    assert documented == tree | {0, 70, 130, 141, 143}
 
 
 def test_no_arguments_is_help_and_version_is_short(call: Call) -> None:
@@ -395,6 +414,51 @@ def test_ctrl_c_leaves_a_study_that_can_be_resumed(
     assert finished.returncode == 0, err
     assert json.loads(out)["counts"]["waiting"] == 0
     assert sum(json.loads(out)["counts"].values()) == trials
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sigterm_ends_a_search_that_can_be_resumed(tmp_path: Path, workers: int) -> None:
+    text = STUDY.format(sleep=1.5, trials=3).replace("{count: 0}", f"{{count: {workers}}}")
+    assert f"count: {workers}" in text
+    (tmp_path / "slow.yaml").write_text(text)
+    process = spawn("search", "slow.yaml", cwd=tmp_path)
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline().startswith("[")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (143, "")
+    said = ["automc: terminated: what runs waits again, and the study can be resumed", "automc: terminated"]
+    assert err.splitlines()[-2:] == said
+    finished = spawn("resume", "slow", "--json", cwd=tmp_path)
+    out, err = finished.communicate(timeout=60)
+    assert finished.returncode == 0, err
+    counts = json.loads(out)["counts"]
+    assert (counts["waiting"], counts["running"], sum(counts.values())) == (0, 0, 3)
+
+
+def test_sigterm_ends_a_program_of_somebody_else_behind_its_search(tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text(STUDY.format(sleep=1.5, trials=1))
+    searched = spawn("search", "slow.yaml", cwd=tmp_path)
+    assert searched.communicate(timeout=60)[0]
+    program = """\
+import os, signal, threading, automc
+study = automc.extend("slow", trials=3)
+def terminate():
+    while study.store.driver("slow") is None:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=terminate, daemon=True).start()
+study.run()
+print("went on")
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (-signal.SIGTERM, "")
+    assert err.endswith("automc: terminated: what runs waits again, and the study can be resumed\n")
 
 
 def test_a_reader_that_leaves_is_no_error(home: Path) -> None:

@@ -73,7 +73,7 @@ def named(heading: str, column: int = 0) -> set[str]:
 
 def exit_codes() -> set[str]:
     kinds = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.AutomcError))
-    return {str(kind.exit_code) for kind in kinds} | {"0", "70", "130", "141"}
+    return {str(kind.exit_code) for kind in kinds} | {"0", "70", "130", "141", "143"}
 
 
 def environment_variables() -> set[str]:

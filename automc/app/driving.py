@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from automc.core.ports import Evaluator, Executor
 from automc.core.store import Control, Owner, Store
@@ -92,21 +92,28 @@ class Tenure:
 class Interrupts:
     """Ctrl-C in two steps: by the first ``word`` becomes STOP, by the second KeyboardInterrupt is raised.
 
-    Outside the main thread, where Python allows no handlers, nothing is ever set or raised.
+    SIGTERM is both steps at once, and after the block acts on the process as it would have without us. Outside the main
+    thread, where Python allows no handlers, nothing is ever set or raised.
     """
 
     def __init__(self) -> None:
         self.word = Control.GO
         self._main = threading.current_thread() is threading.main_thread()
+        self._before: dict[int, Any] = {}
+        self._terminated = False
 
     def __enter__(self) -> Interrupts:
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._handle)
+        for number, handle in ((signal.SIGINT, self._handle), (signal.SIGTERM, self._terminate)):
+            ignored = number == signal.SIGTERM and signal.getsignal(number) in (signal.SIG_IGN, None)
+            if self._main and not ignored:
+                self._before[number] = signal.signal(number, handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handle in self._before.items():
+            signal.signal(number, handle)
+        if self._terminated:
+            signal.raise_signal(signal.SIGTERM)
 
     def raise_now(self) -> None:
         """The second Ctrl-C, from any thread; it also ends a wait of the main thread's."""
@@ -119,6 +126,12 @@ class Interrupts:
             raise KeyboardInterrupt
         self.word = Control.STOP
         talk("finishing the running trials; Ctrl-C again to quit at once")
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        if not self._terminated:
+            self._terminated = True
+            talk("terminated: what runs waits again, and the study can be resumed")
+            self.raise_now()
 
 
 @contextmanager

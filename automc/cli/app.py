@@ -30,6 +30,7 @@ Exit codes
   7    an exported file is not what was promised
   70   a bug in automc (AUTOMC_DEBUG=1 shows the traceback)
   130  interrupted; the study can be resumed
+  143  ended by SIGTERM; the study can be resumed
   141  nobody reads the output any more"""
 
 app = typer.Typer(

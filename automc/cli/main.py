@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -28,9 +32,10 @@ def main(args: Sequence[str] | None = None) -> int:
         talk(f"{strange[0]!r}: is no text in UTF-8")
         return 2
     try:
-        command = typer.main.get_command(app)
-        with command.make_context("automc", words or ["--help"]) as context:
-            command.invoke(context)
+        with _terminable():
+            command = typer.main.get_command(app)
+            with command.make_context("automc", words or ["--help"]) as context:
+                command.invoke(context)
         sys.stdout.flush()
         return 0
     except typer.Exit as ending:
@@ -46,6 +51,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         talk("interrupted")
         return 130
+    except _Terminated:
+        talk("terminated")
+        return 143
     except BrokenPipeError:
         _give_up_stdout()
         return 141
@@ -59,6 +67,28 @@ def main(args: Sequence[str] | None = None) -> int:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         talk(f"internal error ({said}); rerun with AUTOMC_DEBUG=1 for the traceback")
         return 70
+
+
+class _Terminated(BaseException):
+    """SIGTERM: whatever is open is closed, and what is half written removed."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises, unless somebody handles or ignores it already."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _give_up_stdout() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,7 @@ LOCAL = "local"
 
 def connect(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
     """Join the Ray at ``workers.address``, or start one here; ``say`` hears in a line what becomes of its nodes."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     # Workers import what the driver can: a user's model may live beside the study file.
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     shared = {"env_vars": {"PYTHONPATH": paths, **_WORKERS}}
@@ -38,6 +41,8 @@ def connect(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
         cpus = own if workers.count == "auto" else max(own, workers.count)
         # The default object store is 30% of the memory; model and data rarely need more than this.
         ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+    if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own exits wherever it stands
     _divert(say)
 
 

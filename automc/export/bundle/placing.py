@@ -42,7 +42,7 @@ def swap(part: Path, folder: Path) -> None:
         folder.rename(old)
     try:
         part.rename(folder)
-    except OSError:
+    except BaseException:
         if old.exists():
             old.rename(folder)
         raise
