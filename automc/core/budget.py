@@ -186,11 +186,13 @@ class Budget:
         return self._space.decode(np.where(np.isnan(cube), 0.5, cube).tolist())
 
     def _corners(self) -> tuple[Cube, Cube]:
-        """Decision by decision, with all others in the middle of what they can be."""
+        """Decision by decision, with all others in the middle of what they can be, and every block there: in one that
+        is dropped nothing would have a cost."""
         decisions = self._space.decisions
         cheap, dear = np.full(len(decisions), np.nan), np.full(len(decisions), np.nan)
         ledger = Ledger(self._space)
-        ledger.put({d.site: d.domain.decode(0.5) for d in decisions})
+        middle = {d.site: False if d.site.setting == "dropped" else d.domain.decode(0.5) for d in decisions}
+        ledger.put(middle)
         for i, decision in enumerate(decisions):
             if not ledger.touches(decision.site):
                 continue
@@ -200,7 +202,7 @@ class Budget:
                 ledger.put({decision.site: value})
                 found = ledger.costs()
                 costs.append(sum(found[name] for name in RATIOS.values()))
-            ledger.put({decision.site: decision.domain.decode(0.5)})
+            ledger.put({decision.site: middle[decision.site]})
             if max(costs) > min(costs):
                 cheap[i] = decision.domain.encode(values[int(np.argmin(costs))])
                 dear[i] = decision.domain.encode(values[int(np.argmax(costs))])
