@@ -11,15 +11,13 @@ from automc.app.catalog import PROPOSERS, build
 from automc.core.history import front_after
 from automc.core.metrics import Constraint, Measurement, Objective, losses
 from automc.core.pareto import front
-from automc.core.policy import Policy, Site
 from automc.core.ports import Outcome, Proposal
 from automc.core.rules import Rule, resolve
-from automc.core.rungs import promotion
 from automc.core.search import Ending, Search, Silent
 from automc.core.space import Choice, Real
 from automc.core.store import Control, Owner
 from automc.core.study import Budget, ModelSpec, Part, Rung, StudySpec, Workers
-from automc.core.trial import Trial, TrialState
+from automc.core.trial import TrialState
 from automc.errors import LeaseHeld
 from automc.evaluation.synthetic import prepare_synthetic
 from automc.operators import OPERATORS, ORDER
@@ -459,20 +457,6 @@ def test_a_broken_constraint_is_final_on_the_last_rung_only():
     assert all(t.message.startswith("breaks top1 >= 0.8; top1 0.") for t in stopped)
     evaluator = prepare_synthetic(replace(single, evaluator=Part("synthetic", {"layers": 5, "inputs": 1000})))
     assert all(evaluator.evaluate(t.policy, 0, lambda s, v: True).metrics["top1"] < 0.8 for t in stopped)
-
-
-def test_promotions_count_hopeless_trials_as_finished():
-    def trial(number, state, top1, reason=""):
-        policy = Policy({Site("prune", "a", "prune_ratio"): number / 100})
-        found = Measurement({"top1": top1, "size_bytes": 1.0})
-        return Trial(number, policy, state=state, measurement=found, reason=reason)
-
-    done = [trial(n, TrialState.COMPLETE, 0.5 + n / 100) for n in range(2)]
-    hopeless = [trial(n, TrialState.STOPPED, 0.9, "dominated") for n in range(2, 4)]
-    by_stopper = [trial(n, TrialState.STOPPED, 0.9) for n in range(2, 4)]
-    aims = (Objective("top1"),), ()
-    assert promotion(done + hopeless, done + hopeless, (Rung(0), Rung(5, 0.25)), *aims).number == 1
-    assert promotion(done + by_stopper, done + by_stopper, (Rung(0), Rung(5, 0.25)), *aims) is None
 
 
 def words(*said):
