@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from automc.core.budget import Budget
@@ -98,6 +98,7 @@ def searched(proposer, space, count, first=0):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(names=list(RULES)[:5], widths=[2, 11, 2, 2], metric="macs_ratio", share=0.9375, wanted=2)
 @given(
     names=st.lists(st.sampled_from(list(RULES)[:5]), min_size=1, unique=True).filter(lambda names: names != ["drop"]),
     widths=st.lists(st.integers(2, 24), min_size=2, max_size=4),
@@ -276,8 +277,11 @@ def test_an_aim_is_in_the_memo_and_kept():
     proposer = JointProposer(EVERYTHING, OBJECTIVES, (), seed=0, **SMALL)
     budget = Budget(EVERYTHING, ())
     for number, proposal in enumerate(proposer.ask(range(12))):
-        assert json.loads(proposal.memo) == {"aim": number}
-        assert budget.holds(proposal.policy, proposer._targets.at(number))
+        aims = proposer._targets.at(number)
+        assert json.loads(proposal.memo) == {"aim": {c.metric: c.bound for c in aims}}
+        assert budget.holds(proposal.policy, aims)
+        for memo in (proposal.memo, json.dumps({"aim": number})):  # the second is how older versions wrote it
+            assert proposer._aims(Trial(number, proposal.policy, memo=memo)) == aims
 
 
 @pytest.mark.parametrize(
@@ -320,7 +324,7 @@ def top1_at_aims(proposer, evaluator, space):
     """Without noise, at aims that were not asked for in the search."""
     found = []
     for aim in range(1000, 1012):
-        cube = proposer._played(aim, 0.0, np.random.default_rng(0))
+        cube = proposer._played(proposer._targets.at(aim), 0.0, np.random.default_rng(0))
         found.append(evaluator.evaluate(space.decode(cube.tolist()), 0, lambda step, value: True).metrics["top1"])
     return float(np.mean(found))
 

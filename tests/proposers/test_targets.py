@@ -10,8 +10,10 @@ from scipy.stats import qmc
 
 from automc.core.budget import Budget
 from automc.core.metrics import Constraint, Objective
+from automc.core.policy import Policy
 from automc.core.rules import Rule, resolve
 from automc.core.space import Choice, Real, SearchSpace
+from automc.core.trial import Measurement, Trial, TrialState
 from automc.errors import SpecError
 from automc.evaluation.synthetic import SyntheticEvaluator, SyntheticSettings
 from automc.operators import OPERATORS, ORDER
@@ -96,3 +98,28 @@ def test_without_any_limit_there_is_nothing_to_aim_at(space: SearchSpace) -> Non
         SpecError, match="nothing limits what a policy costs: add an objective or a constraint on params"
     ):
         aimed(space, TOP1, constraints=("macs_ratio >= 0.1",))
+
+
+def measured(number: int, size: float, top1: float, state: TrialState = TrialState.COMPLETE) -> Trial:
+    return Trial(number, Policy({}), state=state, measurement=Measurement({"size_bytes": size, "top1": top1}))
+
+
+def test_aims_end_a_little_below_the_cheapest_that_keeps_every_constraint(space: SearchSpace) -> None:
+    """What breaks one, was ended, or is of another study does not count; the spread is as even as before."""
+    targets, _ = aimed(space, TOP1, Objective("size_bytes"), constraints=("top1 >= 0.9",))
+    free, _ = aimed(space, TOP1, Objective("size_bytes"))
+    before = [targets.at(i)[-1].bound for i in range(64)]
+    assert before == [free.at(i)[-1].bound for i in range(64)]
+    low, high = min(before), max(before)
+    middle = math.sqrt(low * high)
+    useless = [measured(0, low, 0.89), measured(1, low, 1.0, TrialState.STOPPED), measured(-1, low, 1.0)]
+    targets.tell([*useless, measured(2, middle, 0.9), measured(3, 1.1 * middle, 1.0)])
+    after = [targets.at(i)[-1].bound for i in range(64)]
+    floor = 0.75 * middle
+    assert floor <= min(after) < 1.1 * floor
+    shares = [math.log(bound / floor) / math.log(after[-1] / floor) for bound in after]
+    assert np.allclose(np.array(shares) / shares[0], [radical_inverse(i + 1, 2) / 0.5 for i in range(64)])
+    targets.tell([measured(4, low / 10, 1.0)])
+    assert [targets.at(i)[-1].bound for i in range(64)] == before
+    free.tell([measured(5, middle, 1.0)])
+    assert [free.at(i)[-1].bound for i in range(64)] == before, "where every policy can be kept feasible nothing ends"

@@ -83,6 +83,7 @@ class AllocateProposer:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         self._budget.learn(trials)
+        self._targets.tell(trials)
         for trial in trials:
             if all(d.site in trial.policy and d.domain.holds(trial.policy[d.site]) for d in self._space.decisions):
                 self._seen.add(trial.policy)

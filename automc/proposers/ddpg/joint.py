@@ -131,23 +131,24 @@ class JointProposer:
 
     def _ask(self, number: int) -> Proposal:
         """A policy that was told already is left for its neighbours, farther ones with every try."""
+        aims = self._targets.at(number)
         for attempt in range(_TRIES):
             draw = np.random.default_rng([self._seed, number, attempt])
-            cube = self._played(number, self._noise(number, float(draw.random())) * 2**attempt, draw)
+            cube = self._played(aims, self._noise(number, float(draw.random())) * 2**attempt, draw)
             policy = self._space.decode(cube.tolist())
             if policy.fingerprint not in self._annals.told:
                 break
-        return Proposal(policy, json.dumps({"aim": number}))
+        return Proposal(policy, json.dumps({"aim": {c.metric: c.bound for c in aims if c not in self._targets.fixed}}))
 
     def _noise(self, number: int, share: float) -> float:
         anchors = _ANCHORS if self._targets.swept else 1
         age = max(len(self._annals) - self._warmup, 0)
         return 0.0 if number < anchors else max(self._sigma * self._decay**age * share, _FLOOR * (self._sigma > 0))
 
-    def _played(self, number: int, sigma: float, draw: np.random.Generator) -> Array:
-        """An episode for the ``number``-th aim; shape (decisions,), a point of the unit cube."""
+    def _played(self, aims: Sequence[Constraint], sigma: float, draw: np.random.Generator) -> Array:
+        """An episode for these aims; shape (decisions,), a point of the unit cube."""
         senses, learned = self._senses, len(self._annals) >= self._warmup
-        trace = self._course.begin(self._targets.at(number))
+        trace = self._course.begin(aims)
         common, last = draw.standard_normal(senses.actions), np.full(senses.actions, 0.5)
         for t, step in enumerate(self._steps):
             state, usual = senses.at(trace, t, self._course.upper, last)
@@ -163,6 +164,7 @@ class JointProposer:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         self._budget.learn(trials)
+        self._targets.tell(trials)
         for trial in trials:
             if (trial.state is TrialState.COMPLETE or trial.hopeless) and trial.measurement is not None:
                 self._learn(trial)
@@ -179,7 +181,7 @@ class JointProposer:
         name = self._space.decode(cube.tolist()).fingerprint
         known = self._annals.told.get(name)
         if known is None:
-            self._begin(name, self._course.retraced(cube), _aim(trial), (trial.rung, figures))
+            self._begin(name, self._course.retraced(cube), self._aims(trial), (trial.rung, figures))
         elif trial.rung > known.rung:
             known.promise = float(self._annals.rewards([known])[0][0])
             known.rung, known.figures = trial.rung, figures
@@ -187,11 +189,23 @@ class JointProposer:
         if self._annals.ripe:
             self._correct(list(self._annals.told))
 
-    def _begin(self, name: str, trace: Trace, aim: int | None, outcome: tuple[int, Array]) -> None:
+    def _aims(self, trial: Trial) -> tuple[Constraint, ...]:
+        """The bounds that a trial was asked for, where its memo says so; one of another study had others."""
+        if trial.number < 0:
+            return ()
+        try:
+            aim = json.loads(trial.memo or "{}")["aim"]
+            if isinstance(aim, int):  # as older versions wrote it
+                return self._targets.at(max(aim, 0))
+            return (*self._targets.fixed, *(Constraint(name, "<=", float(most)) for name, most in aim.items()))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return ()
+
+    def _begin(self, name: str, trace: Trace, aims: Sequence[Constraint], outcome: tuple[int, Array]) -> None:
         """A new episode, for each of its goals."""
         goals = [trace.costs]
-        if aim is not None:
-            asked = np.maximum(bounds(self._targets.at(aim), self._course.original), trace.costs)
+        if aims:
+            asked = np.maximum(bounds(aims, self._course.original), trace.costs)
             goals.append(np.where(np.isfinite(asked), asked, trace.costs))
         aimed = self._aimed > 0
         places = np.array([spread(goal, trace.low[0], trace.high[0])[aimed] for goal in goals])
@@ -214,7 +228,8 @@ class JointProposer:
         """See core.ports.Stateful."""
         tensors, facts = self._agent.memory()
         told, names = self._annals.memory()
-        return packed(tensors | told, {"agent": facts, "bytes": self._budget.learned, **names})
+        learned = {"bytes": self._budget.learned, "cheapest": self._targets.cheapest}
+        return packed(tensors | told, {"agent": facts, **learned, **names})
 
     def restore(self, state: bytes) -> None:
         """See core.ports.Stateful."""
@@ -223,16 +238,8 @@ class JointProposer:
         annals.recall(tensors, facts)
         try:
             off, agent = None if facts["bytes"] is None else float(facts["bytes"]), facts["agent"]
-        except (KeyError, TypeError, ValueError) as error:
+            cheapest = {str(metric): float(least) for metric, least in facts.get("cheapest", {}).items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"not the memory of this proposer: {error}") from error
         self._agent.recall(tensors, agent)
-        self._annals, self._budget.learned = annals, off
-
-
-def _aim(trial: Trial) -> int | None:
-    """The aim that a trial was asked for, where its memo says so; one of another study had other aims."""
-    try:
-        aim = json.loads(trial.memo or "{}")["aim"] if trial.number >= 0 else None
-    except (ValueError, TypeError, KeyError):
-        return None
-    return aim if isinstance(aim, int) and not isinstance(aim, bool) and aim >= 0 else None
+        self._annals, self._budget.learned, self._targets.cheapest = annals, off, cheapest
