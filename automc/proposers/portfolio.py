@@ -21,6 +21,7 @@ from automc.core.space import SearchSpace
 from automc.core.trial import Trial, TrialState
 from automc.errors import SpecError
 from automc.proposers.members import PROPOSERS, member
+from automc.proposers.scale import compared
 
 MEMBERS = ("allocate", "evolve", "ddpg")
 FORGET = 0.95
@@ -50,9 +51,9 @@ class PortfolioProposer:
     """The default: allocation over measured sensitivities begins, then a bandit divides the trials among the members.
 
     All members are told all trials, whoever proposed them, so a good policy of one is a parent or a lesson for the
-    others. A member's gains are the hypervolumes that its trials added to the front (of the first rung, in units of the
-    told range of each objective; their square roots, for the first few are larger by orders of magnitude than those
-    that refine a front), per unit of work; work is what the trial's network has to compute, not measured seconds, so
+    others. A member's gains are the hypervolumes that its trials added to the front (of the first rung, costs by their
+    logarithm, in units of the told range of each objective; their square roots, for the first few are larger by orders
+    of magnitude than those that refine a front), per unit of work; work is what the trial's network has to compute, not measured seconds, so
     that a seed gives the same search on any machine. The next member is drawn by Thompson sampling (Thompson 1933) from
     discounted gains (Kocsis & Szepesvari 2006). A proposal that was measured already is passed over for another
     member's.
@@ -179,7 +180,7 @@ class _Front:
     def gain(self, trial: Trial) -> float:
         """The share of the told range's box that this trial newly dominates."""
         metrics = trial.measurement.metrics if trial.measurement else {}
-        point = np.array(losses(self._objectives, metrics))
+        point = compared(self._objectives, np.array(losses(self._objectives, metrics)))
         if not np.isfinite(point).all():
             return 0.0
         self._low, self._high = np.minimum(self._low, point), np.maximum(self._high, point)

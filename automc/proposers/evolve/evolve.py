@@ -30,8 +30,8 @@ class EvolveProposer:
     Parents are the told policies, feasible ones first, by non-dominated rank and crowding. Their children (crossover
     over layers, mutation) are moved into the budget before anything else. The predictor stands in for the evaluation,
     for one generation or (every third proposal) several: near steps are sure, far ones gain more if the predictor is
-    right. The child with the largest expected gain of hypervolume over the told front is asked. A policy that was told
-    is not asked again while there are others.
+    right. The child with the largest expected gain of hypervolume over the told front is asked, costs taken by their
+    logarithm. A policy that was told is not asked again while there are others.
 
     Args:
         startup: first proposals, made without the predictor: in turn points of the uniform grid moved into the budget,

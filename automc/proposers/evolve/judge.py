@@ -24,6 +24,7 @@ from automc.proposers.evolve.improve import Improvement, leading
 from automc.proposers.evolve.predictor import Predictor
 from automc.proposers.evolve.start import Start
 from automc.proposers.evolve.variation import Variation
+from automc.proposers.scale import compared
 
 Rows = NDArray[np.int64]
 
@@ -41,7 +42,7 @@ class Judge:
     """Tells good policies from bad ones.
 
     Costs that follow from the policy are computed, for told policies as for others; only the other metrics are
-    predicted. The predictor is that of the first ``k`` rows told, ``k`` being the last step of a fixed schedule, so
+    predicted. Losses are those of ``proposers.scale``. The predictor is that of the first ``k`` rows told, ``k`` being the last step of a fixed schedule, so
     it is the same however the trials were told.
 
     Attributes:
@@ -134,7 +135,7 @@ class Judge:
             share = METRICS[o.metric].unit == "ratio" and not METRICS[o.metric].signed
             known = 0.0 if o.direction == "maximize" and share else -math.inf
             found.append(costs.get(o.metric, known) if o.direction == "minimize" else known)
-        return np.array(found)
+        return compared(self._objectives, np.array(found))
 
     def _lifted(self, rows: Rows) -> Array:
         """Losses of told policies; where there are several rungs, figures of lower ones are replaced by what the
@@ -163,7 +164,7 @@ class Judge:
             for o in self._objectives
         ]
         signs = [-1.0 if o.direction == "maximize" else 1.0 for o in self._objectives]
-        return np.column_stack(found) * signs
+        return compared(self._objectives, np.column_stack(found) * signs)
 
     def _predicted(self, found: Described) -> tuple[Array, Array]:
         """Losses, shape (n, members, objectives), and the violation of what is not analytic, shape (n, members)."""
@@ -179,7 +180,7 @@ class Judge:
         for c in self._doubtful:
             value = drawn[:, self._metrics.index(c.metric)]
             excess += np.maximum((value - c.bound) * (1 if c.sign == "<=" else -1), 0.0) / max(abs(c.bound), 1e-9)
-        return np.stack(columns, axis=-1), excess
+        return compared(self._objectives, np.stack(columns, axis=-1)), excess
 
     def scores(self, cubes: Array) -> Array:
         """Expected gain of every policy, shape (n,); a little below 0, and ordered, where none is expected."""
