@@ -121,7 +121,7 @@ class Analytic:
         if not own.outputs:
             return (0.0,) * len(COSTS)
         macs, weights = layer.macs * own.share, layer_weights(layer) * own.share
-        params = weights + (layer.params - layer_weights(layer)) * own.outputs
+        params = weights + (layer.params - layer_weights(layer) + layer.beside) * own.outputs
         return params, macs, macs * own.weight_bits * own.activation_bits, size_bytes(layer, own)
 
     def _share(self, name: str, settings: Mapping[str, Value]) -> float:

@@ -68,10 +68,13 @@ class BatchCosts:
         made = {name: i for i, group in enumerate(table.groups) for name in group.producers}
         self._made = np.array([made.get(layer.name, len(groups)) for layer in self._layers])
         self._base, self._feeds = _feeds(table)
-        self._weights, self._params, self._outs, self._ins, self._macs = (
+        self._weights, self._along, self._outs, self._ins, self._macs = (
             np.array(row, dtype=np.float64)
             for row in zip(
-                *((layer_weights(x), x.params, x.out_channels, x.in_channels, x.macs) for x in self._layers),
+                *(
+                    (layer_weights(x), x.params - layer_weights(x) + x.beside, x.out_channels, x.in_channels, x.macs)
+                    for x in self._layers
+                ),
                 strict=True,
             )
         )
@@ -127,7 +130,7 @@ class BatchCosts:
     def total(self, kept: KeptMany) -> dict[str, Array]:
         """The same of what is left of every layer."""
         weights, macs = self._weights * kept.share, self._macs * kept.share
-        params = weights + (self._params - self._weights) * kept.outputs
+        params = weights + self._along * kept.outputs
         bops = macs * kept.weight_bits * kept.activation_bits
         rows = [row.sum(axis=1) for row in (params, macs, bops, self._bytes(kept, weights))]
         ratios = [row / max(whole, 1.0) for row, whole in zip(rows, self._original, strict=True)]

@@ -22,6 +22,7 @@ class Layer:
         kernel, stride: one number per spatial axis; empty for linear.
         out_shape: output shape of one input, without the batch axis.
         params: weights and biases. macs: multiply-accumulates of one input.
+        beside: parameters of norms and the like that are in no layer and go with this one's outputs.
         group: name of the group whose pruning removes this layer's outputs, or "".
         reason: why the outputs cannot be pruned, "" where they can.
     """
@@ -38,6 +39,7 @@ class Layer:
     macs: int
     group: str = ""
     reason: str = ""
+    beside: int = 0
 
 
 @dataclass(frozen=True)

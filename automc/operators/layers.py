@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from automc.core.layers import Layer, LayerTable
 from automc.errors import ModelError, one_line
+from automc.operators.beside import beside
 from automc.operators.blocks import find_blocks
 from automc.operators.groups.find import couple
 from automc.operators.groups.slicing import Plan
@@ -74,6 +75,8 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         replace(layer, group=group_of.get(layer.name, ""), reason=reasons.get(layer.name, "")) for layer in layers
     ]
     blocks = find_blocks(model, example, layers)
+    others = beside(model, example, layers, plans, blocks)
+    layers = [replace(layer, beside=others[layer.name]) for layer in layers]
     return Trace(LayerTable(tuple(layers), tuple(groups), tuple(example.shape[1:]), blocks=blocks), plans)
 
 

@@ -152,7 +152,7 @@ def test_trials_of_one_rung_teach_and_the_answer_says_which() -> None:
 
 
 def test_costs_are_corrected_by_what_trials_measured(study: Study) -> None:
-    """As where norms have parameters that the formulas leave out."""
+    """As where a formula is only near, of recurrent layers for one."""
     space = resolve(study.spec.rules, study.spec.order, study.layers, OPERATORS, study.spec.orders)
     off = []
     for trial in study.counted():

@@ -43,15 +43,14 @@ def compared(name: str, settings, shape, rules, count: int) -> np.ndarray:
 @pytest.mark.parametrize(("name", "settings", "shape"), NETS)
 def test_channels_and_bits_are_counted_exactly(name, settings, shape):
     found = compared(name, settings, shape, [CHANNELS, BITS], 3)
-    np.testing.assert_allclose(found[:, :2], 1.0, rtol=1e-9)  # MACs and BOPs
-    np.testing.assert_allclose(found[:, 2], 1.0, atol=0.02)  # norms are no layers of the table
+    np.testing.assert_allclose(found[:, :3], 1.0, rtol=1e-9)  # MACs, BOPs and parameters
     # Codes are counted by the entropy of trained weights; those of a network that was never trained are spread evenly.
     np.testing.assert_allclose(found[:, 3], 1.0, atol=0.06 if name == "digits_net" else 0.1)
 
 
 def test_dropped_blocks_cost_nothing():
     found = compared(*NETS[1], [BLOCKS, CHANNELS], 3)
-    np.testing.assert_allclose(found[:, 0], 1.0, rtol=1e-9)
+    np.testing.assert_allclose(found[:, [0, 2]], 1.0, rtol=1e-9)  # MACs and parameters
 
 
 def test_sparse_and_factorized_layers_are_near():
@@ -65,4 +64,5 @@ def test_the_original_costs_itself():
     true = costs(model, torch.zeros(1, 1, 8, 8))
     assert analytic.original["macs"] == true["macs"]
     assert analytic.original["bops"] == true["bops"]
+    assert analytic.original["params"] == true["params"]
     assert analytic.original["size_bytes"] == pytest.approx(len(packed.dumps(model, torch.zeros(1, 1, 8, 8))), rel=0.01)

@@ -68,7 +68,7 @@ def trials(evaluator: SyntheticEvaluator, space: SearchSpace, count: int) -> lis
 
 
 def asked(name: str, space: SearchSpace, known: list[Trial]) -> list[str]:
-    """A cell for each number of trials told: milliseconds a proposal, the median, and seconds of learning."""
+    """A cell for each number of trials told: median milliseconds of an ask and of a tell, and seconds of learning."""
     proposer = member(name, space, OBJECTIVES, CONSTRAINTS, 0)
     cells, told, learning = [], 0, 0.0
     for count in TOLD:
@@ -82,10 +82,12 @@ def asked(name: str, space: SearchSpace, known: list[Trial]) -> list[str]:
         for number in range(count, count + ASKS):
             start = time.process_time()
             proposer.ask(range(number, number + 1))
+            answered = time.process_time()
             proposer.tell(known[number : number + 1])
-            times.append(1000 * (time.process_time() - start))
+            times.append((1000 * (answered - start), 1000 * (time.process_time() - answered)))
         told = count + ASKS
-        cells.append(f"{np.median(times):.1f} (at most {max(times):.0f}; told {learning:.1f} s)")
+        (ask, tell), most = np.median(times, axis=0), max(map(sum, times))
+        cells.append(f"{ask:.1f} + {tell:.1f} (at most {most:.0f}; told {learning:.1f} s)")
     return cells
 
 
@@ -105,7 +107,7 @@ def main() -> int:
                 print(f"{name}: left out, {error}", flush=True)
                 continue
             print(" | ".join(rows[-1]), flush=True)
-        head = [f"{len(space)} decisions, ms an ask and a tell, after", *map(str, TOLD)]
+        head = [f"{len(space)} decisions, ms an ask + a tell, after", *map(str, TOLD)]
         paragraphs.append(table(head, rows))
         assert abs(len(space) - decisions) < decisions / 20
     publish(HERE / "asking.md", *paragraphs)
