@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +90,12 @@ def _first(points: Points, free: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _apart(points: Points, taken: Points) -> Numbers:
     """How far each point is from the nearest taken one, each objective in units of its range, those above 0 by their
-    logarithm; while none is taken, how near to the best of every objective (as a negative distance).
+    logarithm; while none is taken, how near to the best of every objective (as a negative distance). Points that are
+    not finite are all alike.
     """
-    every = np.vstack([points, taken])
+    if not np.isfinite(points).all():
+        return np.zeros(len(points))
+    every = np.vstack([points, taken[np.isfinite(taken).all(axis=1)]])
     every = np.where((every > 0).all(axis=0), np.log(np.maximum(every, 1e-300)), every)
     span = np.ptp(every, axis=0)
     scaled = (every - every.min(axis=0)) / np.where(span > 0, span, 1.0)
@@ -105,12 +109,11 @@ def _excess(
     constraint: Constraint, rows: Sequence[Mapping[str, float]], both: Sequence[tuple[Trial, Trial]]
 ) -> Numbers:
     """By how much each is expected to break the constraint on the next rung, shape (n,)."""
-    name = constraint.metric
-    if name in METRICS and METRICS[name].sampled:
+    name, repaired = constraint.metric, cast(Callable[[float], float], float)
+    if METRICS[name].sampled:
         seen = [(_metrics(low), _metrics(high)) for low, high in both]
         repaired = _line([(low[name], high[name]) for low, high in seen if name in low and name in high])
-        rows = [{**row, name: repaired(row[name])} if name in row else row for row in rows]
-    return np.array([constraint.violation(row) for row in rows])
+    return np.array([constraint.violation({name: repaired(row[name])} if name in row else {}) for row in rows])
 
 
 def _line(told: Sequence[tuple[float, float]]) -> Callable[[float], float]:

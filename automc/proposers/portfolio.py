@@ -53,10 +53,10 @@ class PortfolioProposer:
     All members are told all trials, whoever proposed them, so a good policy of one is a parent or a lesson for the
     others. A member's gains are the hypervolumes that its trials added to the front (of the first rung, costs by their
     logarithm, in units of the told range of each objective; their square roots, for the first few are larger by orders
-    of magnitude than those that refine a front), per unit of work; work is what the trial's network has to compute, not measured seconds, so
-    that a seed gives the same search on any machine. The next member is drawn by Thompson sampling (Thompson 1933) from
-    discounted gains (Kocsis & Szepesvari 2006). A proposal that was measured already is passed over for another
-    member's.
+    of magnitude than those that refine a front), per unit of work; work is what the trial's network has to compute, not
+    measured seconds, so that a seed gives the same search on any machine. The next member is drawn by Thompson sampling
+    (Thompson 1933) from discounted gains (Kocsis & Szepesvari 2006). A proposal that was measured already is passed
+    over for another member's.
 
     Args:
         members: names of proposers, as a list or one text; those that cannot work with the study are left out.

@@ -54,6 +54,11 @@ def test_promotions_follow_the_ranks(points, scale):
     assert [found[n] for n in order] == sorted(found)
 
 
+def test_what_is_not_finite_comes_last():
+    trials = [on_rung(n, 0, top1, 10.0) for n, top1 in enumerate((np.nan, 0.9, np.inf, 0.8))]
+    assert promoted(trials) == [1, 3, 0, 2]
+
+
 def test_what_the_next_rung_makes_of_a_figure_decides_who_keeps_a_constraint():
     """Repair gives back three quarters of what was lost, so 0.93 will be 0.98; of 0.1, far off, nobody knows."""
     limit = (Constraint.parse("top1 >= 0.95"),)

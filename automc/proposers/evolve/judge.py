@@ -42,8 +42,8 @@ class Judge:
     """Tells good policies from bad ones.
 
     Costs that follow from the policy are computed, for told policies as for others; only the other metrics are
-    predicted. Losses are those of ``proposers.scale``. The predictor is that of the first ``k`` rows told, ``k`` being the last step of a fixed schedule, so
-    it is the same however the trials were told.
+    predicted. Losses are those of ``proposers.scale``. The predictor is that of the first ``k`` rows told, ``k`` being
+    the last step of a fixed schedule, so it is the same however the trials were told.
 
     Attributes:
         vary: crossover and mutation in this space. start: what to ask while nothing is known.
