@@ -34,9 +34,14 @@ def command(line: str) -> None:
 
 
 def compare(study: Study, grid: int) -> dict[str, bool]:
-    """Hold the front of the joint search alone against that of the ``grid`` trials before it; print and judge."""
+    """Hold the front of the joint search alone against that of the ``grid`` trials before it; print and judge.
+
+    What the search itself repaired of the grid's policies is left out of both.
+    """
     spec, trials = study.spec, study.records()
-    fronts = [front(some, spec.objectives, spec.constraints) for some in (trials[:grid], trials[grid:])]
+    uniform = {trial.policy for trial in trials[:grid]}
+    parts = trials[:grid], [t for t in trials[grid:] if t.policy not in uniform]
+    fronts = [front(part, spec.objectives, spec.constraints) for part in parts]
     shares = [covered(some, spec.objectives, spec.constraints, study.baseline) for some in fronts]
     joint = [losses(spec.objectives, t.measurement.metrics) for t in fronts[1] if t.measurement]
     beaten, level, missed = 0, 0, 0
@@ -50,7 +55,7 @@ def compare(study: Study, grid: int) -> dict[str, bool]:
             level += 1  # by no more than what the search split can tell apart
         else:
             missed += 1
-    print(f"\njoint search ({len(trials) - grid} trials, by themselves) against the uniform grid ({grid} trials):")
+    print(f"\njoint search ({len(parts[1])} trials, by themselves) against the uniform grid ({grid} trials):")
     print(f"  share of the box covered   uniform {shares[0]:.4f}   joint {shares[1]:.4f}")
     print(f"  members of the uniform front {len(fronts[0])}: beaten {beaten}, level within a standard error {level}, "
           f"not reached {missed}")  # fmt: skip

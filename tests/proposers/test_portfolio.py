@@ -1,5 +1,6 @@
 """The portfolio: who may propose, what a gain is, and that gains are rewarded."""
 
+import math
 import json
 from collections import Counter
 
@@ -151,11 +152,11 @@ def test_what_was_measured_is_passed_over(table, monkeypatch):
 
 @given(st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=12))
 def test_gains_are_differences_of_hypervolume(rows):
-    """In the box of what was told so far, with the whole front counted anew."""
+    """In the box of what was told so far, with the whole front counted anew; costs count by their logarithm."""
     objectives = (Objective("mse"), Objective("size_bytes"), Objective("macs"))
     front, seen = _Front(objectives, ()), np.empty((0, 3))
     for number, row in enumerate(rows):
-        metrics = dict(zip(("mse", "size_bytes", "macs"), map(float, row), strict=True))
+        metrics = {"mse": float(row[0]), "size_bytes": math.exp(row[1]), "macs": math.exp(row[2])}
         gain = front.gain(Trial(number, CORNER, "", TrialState.COMPLETE, 0, Measurement(metrics)))
         both = np.vstack([seen, row]).astype(float)
         span = np.where(np.ptp(both, axis=0) > 0, np.ptp(both, axis=0), 1.0)

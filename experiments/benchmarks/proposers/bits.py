@@ -1,10 +1,9 @@
-"""Bits of weights within three budgets of bytes, ResNet-20, rung 0: best top1 against evaluations.
+"""Bits of weights within two budgets of bytes, ResNet-20, rung 0: best top1 against evaluations.
 
     python experiments/benchmarks/proposers/bits.py [--trials 30] [--seeds 0 1 2] [--methods allocate haq]
 
-A bound is what uniform bits take (first and last layer 8 bits) where codes are packed plainly, for 2.5 half-way between
-2 and 3; the packed file, which codes by frequency, holds about 4.8, 3.7 and 3.2 bits in them. Rows go to ``bits4/``,
-``bits3/`` and ``bits2.5/`` as they come; the tables are written to ``bits.md``.
+A bound is the size of the packed file of uniform bits (first and last layer 8 bits). Rows go to ``bits4/`` and ``bits3/``
+as they come; the tables are written to ``bits.md``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from scoreboard import arguments, compete, curves, rows
 
 from automc.core.regret import best_curve
 
-BYTES = {"4": 146_576, "3": 113_160, "2.5": 96_452}
+BYTES = {"4": 121_519, "3": 91_595}
 SETUPS = {bits: Setup(f"bits{bits}", "bits.yaml", (f"constraints=[size_bytes <= {BYTES[bits]}]",)) for bits in BYTES}
 METHODS = (
     Method.of("portfolio"),
@@ -42,7 +41,7 @@ def main() -> int:
         compete(setup, METHODS, given)
         best = partial(best_curve, objective=setup.spec().objectives[0], constraints=setup.spec().constraints)
         found = curves(setup, METHODS, best)
-        title = f"At most {BYTES[bits]:,} bytes, uniform {bits} bits packed plainly:"
+        title = f"At most {BYTES[bits]:,} bytes, those of uniform {bits} bits:"
         paragraphs += [title, table(["best top1 after", *map(str, SHOWN)], rows(found, SHOWN))]
     publish(HERE / "bits.md", *paragraphs)
     return 0
