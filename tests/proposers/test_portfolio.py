@@ -1,7 +1,7 @@
 """The portfolio: who may propose, what a gain is, and that gains are rewarded."""
 
-import math
 import json
+import math
 from collections import Counter
 
 import numpy as np
