@@ -2,8 +2,8 @@
 
     python experiments/benchmarks/proposers/bits.py [--trials 30] [--seeds 0 1 2] [--methods allocate haq]
 
-A bound is the size of the packed file of uniform bits (first and last layer 8 bits). Rows go to ``bits4/`` and ``bits3/``
-as they come; the tables are written to ``bits.md``.
+A bound is the size of the packed file of uniform bits (first and last layer 8 bits). Rows go to ``bits4/`` and
+``bits3/`` as they come; the tables are written to ``bits.md``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHODS = (
     Method.of("random"),
     Method.of("uniform"),
 )
-SHOWN = (1, 5, 10, 20, 30, 100)
+SHOWN = (1, 5, 10, 20, 30)
 
 
 def main() -> int:
