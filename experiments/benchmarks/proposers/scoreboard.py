@@ -16,6 +16,8 @@ from automc.core.regret import Curve, band
 from automc.core.trial import Trial
 
 Runner = Callable[[Setup, Method, int, int], None]
+COLOURS = 10
+"""Of a picture, before they come again with dashes."""
 
 
 def arguments(doc: str, methods: Sequence[Method], trials: int) -> argparse.Namespace:
@@ -69,20 +71,21 @@ def _cell(found: Sequence[Curve], effort: int, by: str) -> str:
     return f"{np.median(values):.3f}{spread}"
 
 
-def picture(path: Path, found: Mapping[str, Sequence[Curve]], label: str) -> None:
-    """Median and band over seeds, by method; written as PNG."""
+def picture(path: Path, found: Mapping[str, Sequence[Curve]], label: str, scale: str = "linear") -> None:
+    """Median and band over seeds, by method; written as PNG. Args: scale: of the values, as matplotlib names it."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
-    for name, lines in found.items():
+    for i, (name, lines) in enumerate(found.items()):
         steps = np.arange(1, min(curve.evaluations[-1] for curve in lines) + 1)
         middle = band(lines, steps)
-        (line,) = axes.plot(steps, middle.median, label=name, linewidth=1.6)
+        (line,) = axes.plot(steps, middle.median, "-" if i < COLOURS else "--", label=name, linewidth=1.6)
         axes.fill_between(steps, middle.low, middle.high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set_xscale("log")
+    axes.set_yscale(scale)
     axes.set_xlabel("evaluations")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
