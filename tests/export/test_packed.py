@@ -470,7 +470,7 @@ def test_a_lie_about_the_shape_is_found_before_anything_is_made(change: dict[str
     found = survives(remade(head))
     assert isinstance(found, str)
     assert re.search(message, found)
-    assert time.perf_counter() - start < 1.0  # a table of that size takes minutes
+    assert time.perf_counter() - start < 20.0  # a table of that size takes minutes
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_proof_measures_what_torch_measured(made: Path) -> None:
     assert proof.compared == 12  # 4 weights, 4 biases, 2 rounded inputs of two numbers
     assert 0 < proof.latency.low <= proof.latency.median <= proof.latency.high
     assert proof.require() is proof
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 60
 
 
 def test_a_fresh_process_gives_the_same_proof_without_torch(made: Path) -> None:

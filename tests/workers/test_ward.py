@@ -198,7 +198,7 @@ def test_a_hang_ends_at_its_deadline_with_all_that_it_started():
         outcome, _ = done(made, deed)
         assert (outcome.state, outcome.reason) == (TrialState.FAILED, "timeout")
         assert "the limit is timeout_s = 1" in outcome.message
-        assert 1.0 <= time.monotonic() - began < 3.0
+        assert 1.0 <= time.monotonic() - began < 15.0
     grandchild = int(outcome.log)
     assert gone_or_zombie(grandchild)
     assert done(made, "measure")[0].state is TrialState.COMPLETE
