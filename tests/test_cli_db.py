@@ -6,11 +6,11 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from calling import Call, calling
 
 from automc.app import database
 from automc.cli import main
@@ -36,8 +36,6 @@ budget: {trials: 14}
 workers: {count: 0}
 """
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,16 +50,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run ``automc db ...`` beside a copy of the database: exit code, stdout, stderr."""
     shutil.copy(searched, tmp_path / "automc.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("AUTOMC_STORAGE", raising=False)
-    capsys.readouterr()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main(["db", *words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return calling(tmp_path, capsys, monkeypatch, "db")
 
 
 def sql(text: str, path: str = "automc.db") -> list[tuple[object, ...]]:

@@ -6,11 +6,11 @@ import io
 import json
 import random
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from calling import Call, calling
 
 from automc.app import runs
 from automc.app.study import Study
@@ -35,8 +35,6 @@ workers: {count: 0}
 seed: 3
 """
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -54,16 +52,7 @@ def study(home: Path) -> Study:
 
 @pytest.fixture
 def call(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.chdir(home)
-    monkeypatch.delenv("AUTOMC_STORAGE", raising=False)
-    capsys.readouterr()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main(words)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return calling(home, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("as_json", [True, False])

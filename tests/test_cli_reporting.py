@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import Call, calling
 
 from automc.cli import main
 from automc.core.store import Owner
@@ -40,22 +40,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Call = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
 def call(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run a command line in ``home``: its exit code, stdout and stderr."""
-    monkeypatch.chdir(home)
-    monkeypatch.delenv("AUTOMC_STORAGE", raising=False)
-    capsys.readouterr()
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main(words)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return calling(home, capsys, monkeypatch)
 
 
 def data_of(call: Call, *words: str) -> Any:
