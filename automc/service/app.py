@@ -15,6 +15,7 @@ from automc.service import activity, asking, charts, dashboard, events, health, 
 from automc.service.desk import Desk
 from automc.service.events import Hub
 from automc.service.gate import Gate
+from automc.service.head import Head
 from automc.service.health import Measured, Meters
 from automc.service.login import Door
 from automc.service.problems import TYPE, install
@@ -82,6 +83,7 @@ def make_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     for router in API:
         app.include_router(router, dependencies=[Depends(check_query)])
+    app.add_middleware(Head)
     app.add_middleware(Measured, meters=app.state.meters)
     app.add_middleware(Gate, settings=settings, keeper=desk.store)
     dashboard.install(app)

@@ -72,6 +72,16 @@ def served(tmp_path: Path) -> Iterator[tuple[Served, str, str]]:
         yield made, storage, secret
 
 
+def test_head_of_a_stream_ends_behind_its_headers(served: tuple[Served, str, str]) -> None:
+    made, _, secret = served
+    head = {"authorization": f"Bearer {secret}"}
+    asked = urllib.request.Request(f"{made.base}/studies/s/events", headers=head, method="HEAD")
+    with urllib.request.urlopen(asked, timeout=20) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.read() == b""
+    assert made.app.state.hub.listeners["s"] == 0
+
+
 def test_a_search_is_watched_as_it_happens(served: tuple[Served, str, str]) -> None:
     made, storage, secret = served
     with made.open("/studies/s/events", secret) as stream:

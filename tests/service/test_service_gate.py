@@ -94,6 +94,24 @@ def test_only_named_hosts_are_answered(client: Make) -> None:
     assert Settings("x", hosts=("box.lan",)).answers_to("box.lan:9")
 
 
+def test_head_is_get_without_its_body(app: FastAPI, client: Make) -> None:
+    own = client("read")
+    for template, verbs in app.openapi()["paths"].items():
+        path = template.replace("{study}", "s").replace("{number}", "0")
+        if "get" not in verbs or "{" in path or path.endswith("/events") or path in ("/login", "/metrics"):
+            continue
+        whole, bare = own.get(path), own.head(path)
+        assert bare.status_code == whole.status_code, path
+        assert (bare.headers["content-type"], bare.content) == (whole.headers["content-type"], b""), path
+        if whole.status_code == 200:  # a refusal names the method
+            assert bare.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content)), path
+    assert own.head("/api/v1/studies/none").status_code == 404
+    assert own.head("/logout").status_code == 405, "no GET there"
+    code = app.state.door.address().removeprefix("http://127.0.0.1:8765")
+    assert own.head(code).status_code == 405
+    assert own.get(code, follow_redirects=False).status_code == 303, "who only looked at the link has not used it up"
+
+
 def session(app: FastAPI) -> TestClient:
     browser = TestClient(app, base_url="http://127.0.0.1:8765", follow_redirects=False)
     app.state.door.pace = Pace()
