@@ -80,7 +80,7 @@ def picture(path: Path, found: Mapping[str, Sequence[Curve]], label: str, scale:
 
     figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
     for i, (name, lines) in enumerate(found.items()):
-        steps = np.arange(1, min(curve.evaluations[-1] for curve in lines) + 1)
+        steps = np.arange(1, min(len(curve.values) for curve in lines) + 1)  # as far as the table
         middle = band(lines, steps)
         (line,) = axes.plot(steps, middle.median, "-" if i < COLOURS else "--", label=name, linewidth=1.6)
         axes.fill_between(steps, middle.low, middle.high, color=line.get_color(), alpha=0.15, linewidth=0)
