@@ -174,7 +174,9 @@ class Constraint:
         """
         match = _CONSTRAINT.match(text)
         if not match:
-            raise SpecError(f"constraint {text!r} must read 'metric <= number' or 'metric >= number'")
+            meant = re.sub(r"^(\s*\S+?\s*)(?:=*([<>])=*)", r"\1\2=", text).strip()
+            hint = f", did you mean {meant!r}?" if _CONSTRAINT.match(meant) else ""
+            raise SpecError(f"constraint {text!r} must read 'metric <= number' or 'metric >= number'{hint}")
         name, sign, number = match.groups()
         _known(name)
         try:
