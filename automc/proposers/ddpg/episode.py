@@ -201,7 +201,8 @@ def refuse_others(name: str, space: SearchSpace, settings: Sequence[tuple[str, s
     for decision in space.decisions:
         if decision.site[::2] not in settings:
             raise SpecError(
-                f"proposer {name}: decides {words} only, the space also has {decision.site}; fix it or use ddpg"
+                f"proposer {name}: decides {words} only, the space also has {decision.site}; "
+                "give that one value, or use ddpg"
             )
 
 
