@@ -182,6 +182,26 @@ def test_links_lead_somewhere(path: str) -> None:
     assert missing == []
 
 
+BENCHMARKS = (ROOT / "experiments" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^(#+) (.+)$", BENCHMARKS, re.M)
+BESIDE = README.partition("\n## Beside others\n")[2].partition("\n## ")[0]
+COMPARED = re.findall(r"^\|.*benchmarks/README\.md#.*$", BESIDE, re.M)
+
+
+@pytest.mark.parametrize("row", COMPARED, ids=lambda row: row[2:40])
+def test_a_comparison_s_figures_are_its_benchmark_s(row: str) -> None:
+    """A figure may not outlive the run that it came from: it stands in the section that the row links to."""
+    [(text, anchor)] = re.findall(r"\[([^]]+)\]\([^)#]+#([^)]+)\)", row)
+    levels = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-"): (len(marks), title) for marks, title in HEADINGS
+    }
+    depth, title = levels[anchor]
+    section = re.split(rf"\n#{{1,{depth}}} ", BENCHMARKS.partition(f"\n{'#' * depth} {title}\n")[2])[0]
+    figures = re.findall(r"\d+\.\d+|\d[\d,]*\d\d", text + row.partition(")")[2])
+    assert figures
+    assert [figure for figure in figures if figure not in section] == []
+
+
 def test_the_licence_is_whole() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     parts = ["Apache License", "1. Definitions.", "9. Accepting Warranty", "END OF TERMS AND CONDITIONS", "APPENDIX"]
