@@ -110,7 +110,9 @@ def fault(said: str, names: Mapping[str, Iterable[str]]) -> SpecError:
         return SpecError(f"query: {line}{nearest(name, names)} (views: {', '.join(VIEWS)})")
     if column:
         name, known = next(filter(None, column.groups())), {c for columns in names.values() for c in columns}
-        return SpecError(f"query: {line}{nearest(name, sorted(known))}")
+        holders = [table for table, columns in names.items() if name in columns]
+        hint = f" (it is in {', '.join(holders)})" if holders else nearest(name, sorted(known))
+        return SpecError(f"query: {line}{hint}")
     return SpecError(f"query: {line}")
 
 

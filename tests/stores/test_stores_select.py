@@ -177,6 +177,7 @@ def test_nothing_can_be_changed(filled: SqlStore, path: Path) -> None:
         ("SELECT 1; COMMIT; DELETE FROM automc_trial", "query: "),
         ("SELECT tp1 FROM trials", "tp1.* did you mean 'top1'"),
         ("SELECT t.tp1 FROM trials t", "tp1.* did you mean 'top1'"),
+        ("SELECT t.fingerprint FROM trials t", r"fingerprint.* \(it is in automc_policy\)$"),
         (
             "SELECT top1 FROM trails",
             r"trails.* did you mean 'trials'\? \(views: trials, trial_layers,",
