@@ -42,7 +42,8 @@ class Kept:
     """What a policy leaves of a layer.
 
     Attributes:
-        outputs, inputs: shares of its channels, in [0, 1]; 0 where its block is dropped.
+        outputs, inputs: shares of its channels, in [0, 1]; 0 where its block is dropped. What a recurrent layer reads
+            of its own hidden units is among its inputs, as far as its weights multiply these.
         rank: parameters and MACs of its factorized form over those of the whole one. parts: how many layers it has.
         weights: share of the weights that are not masked. groups_of: 4 where the mask is of the form N:M, else 1.
         weight_bits, activation_bits: 1 to 8, or 32.
@@ -122,7 +123,9 @@ class Analytic:
             return (0.0,) * len(COSTS)
         macs, weights = layer.macs * own.share, layer_weights(layer) * own.share
         params = weights + (layer.params - layer_weights(layer) + layer.beside) * own.outputs
-        return params, macs, macs * own.weight_bits * own.activation_bits, size_bytes(layer, own)
+        unrounded = layer.macs * looping(layer) * own.outputs**2 * (UNTOUCHED - own.activation_bits)
+        bops = (macs * own.activation_bits + unrounded) * own.weight_bits
+        return params, macs, bops, size_bytes(layer, own)
 
     def _share(self, name: str, settings: Mapping[str, Value]) -> float:
         group = self._groups[name]
@@ -132,6 +135,7 @@ class Analytic:
     def _layer(self, layer: Layer, pruned: Mapping[str, float], of: Mapping[str, Mapping[str, Value]]) -> Kept:
         outputs = pruned.get(self._made.get(layer.name, ""), 1.0)
         inputs = 1.0 if layer.kind == "depthwise" else _inputs(layer, self._fed[layer.name], pruned)
+        inputs += looping(layer) * (outputs - inputs)
         sparse = of["sparsify"]
         weights, groups_of = 1.0, 1
         if float(sparse.get("sparsity", 0.0)) > 0:
@@ -166,7 +170,12 @@ def _of(settings: Settings, operator: str, layer: str) -> Mapping[str, Value]:
 
 def layer_weights(layer: Layer) -> int:
     """Parameters of a layer without its bias."""
-    return layer.params - layer.out_channels * biased(layer)
+    return sum(layer.recurrent) or layer.params - layer.out_channels * biased(layer)
+
+
+def looping(layer: Layer) -> float:
+    """The share of a layer's weights that multiply its own hidden units, which nobody rounds."""
+    return layer.recurrent[1] / sum(layer.recurrent) if any(layer.recurrent) else 0.0
 
 
 def biased(layer: Layer) -> bool:

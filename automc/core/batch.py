@@ -20,6 +20,7 @@ from automc.core.analytic import (
     Analytic,
     biased,
     layer_weights,
+    looping,
 )
 from automc.core.decoded import METHODS, PATTERN, Array, Numbers, number
 from automc.core.layers import Layer, LayerTable
@@ -78,6 +79,7 @@ class BatchCosts:
                 strict=True,
             )
         )
+        self._loops = np.array([looping(layer) for layer in self._layers])
         self._kernel = _Kernels(self._layers)
 
     def _sites(self, table: LayerTable) -> tuple[NDArray[np.int64], ...]:
@@ -116,6 +118,7 @@ class BatchCosts:
         rank, parts = self._kernel.rank(
             np.rint(self._outs * outputs), np.rint(self._ins * inputs), *(values[:, row] for row in self._factor)
         )
+        inputs = inputs + self._loops * (outputs - inputs)
         sparsity, pattern = (values[:, row] for row in self._sparse)
         pattern = np.where(sparsity > 0, pattern, 0.0)
         weights = np.where(pattern > 0, np.mod(pattern, PATTERN) / np.maximum(pattern // PATTERN, 1), 1 - sparsity)
@@ -131,7 +134,8 @@ class BatchCosts:
         """The same of what is left of every layer."""
         weights, macs = self._weights * kept.share, self._macs * kept.share
         params = weights + self._along * kept.outputs
-        bops = macs * kept.weight_bits * kept.activation_bits
+        unrounded = self._macs * self._loops * kept.outputs**2 * (UNTOUCHED - kept.activation_bits)
+        bops = (macs * kept.activation_bits + unrounded) * kept.weight_bits
         rows = [row.sum(axis=1) for row in (params, macs, bops, self._bytes(kept, weights))]
         ratios = [row / max(whole, 1.0) for row, whole in zip(rows, self._original, strict=True)]
         return dict(zip((*COSTS, *RATIOS.values()), (*rows, *ratios), strict=True))

@@ -23,6 +23,8 @@ class Layer:
         out_shape: output shape of one input, without the batch axis.
         params: weights and biases. macs: multiply-accumulates of one input.
         beside: parameters of norms and the like that are in no layer and go with this one's outputs.
+        recurrent: of a recurrent layer, how many weights multiply what it is given, and how many its own hidden units
+            (those of all its higher levels, too); empty for others.
         group: name of the group whose pruning removes this layer's outputs, or "".
         reason: why the outputs cannot be pruned, "" where they can.
     """
@@ -40,6 +42,7 @@ class Layer:
     group: str = ""
     reason: str = ""
     beside: int = 0
+    recurrent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

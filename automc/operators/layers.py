@@ -118,7 +118,10 @@ def _layer(name: str, index: int, module: nn.Module, output: Any) -> Layer:
     if isinstance(module, nn.RNNBase):
         kind = "lstm" if isinstance(module, nn.LSTM) else "gru"
         sizes = (module.input_size, (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1))
-        return Layer(name, index, _kind(module, kind), *sizes, kernel, stride, _series(module, output), params, 0)
+        layer = Layer(name, index, _kind(module, kind), *sizes, kernel, stride, _series(module, output), params, 0)
+        weights = {key: module.get_parameter(key).numel() for key in weight_names(module)}
+        given = sum(count for key, count in weights.items() if key.startswith("weight_ih_l0"))
+        return replace(layer, recurrent=(given, sum(weights.values()) - given))
     if isinstance(module, nn.Linear):
         kind, sizes = "linear", (module.in_features, module.out_features)
     else:

@@ -21,7 +21,7 @@ def conv(name: str, index: int, ins: int, outs: int, kind: str = "conv", kernel=
 
 
 def table() -> LayerTable:
-    """A chain with a depthwise layer, a concatenation, a flatten of 4 pixels, and a block."""
+    """A chain with a depthwise layer, a concatenation, a flatten of 4 pixels, a block and a recurrent layer."""
     layers = (
         conv("a", 0, 3, 16),
         conv("b", 1, 16, 16, "depthwise"),
@@ -29,11 +29,15 @@ def table() -> LayerTable:
         conv("d", 3, 40, 12, kernel=(1, 1)),
         conv("e", 4, 12, 12, kernel=(3, 1)),
         Layer("f", 5, "linear", 48, 10, (), (), (10,), 490, 480),
+        Layer("g", 6, "lstm", 10, 8, (), (), (3, 8), 640, 3 * 576, "g", recurrent=(320, 256)),
+        Layer("h", 7, "linear", 8, 5, (), (), (5,), 45, 40),
     )
     groups = (
         Group("a", 16, ("a", "b"), ("c", "d"), 2),
         Group("c", 24, ("c",), ("d",)),
         Group("d", 12, ("d", "e"), ("e", "f")),
+        Group("f", 10, ("f",), ("g",)),
+        Group("g", 8, ("g",), ("h",)),
     )
     return LayerTable(layers, groups, (3, 4, 4), blocks=(Block("e_block", ("e",), 432, 100),))
 

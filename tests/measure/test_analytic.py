@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from automc.core.analytic import Analytic
 from automc.core.rules import Rule, resolve
@@ -22,9 +23,26 @@ BLOCKS = Rule("drop", {"dropped": Choice((False, True))})
 MORE = (Rule("sparsify", {"sparsity": Real(0, 0.8)}), Rule("factorize", {"rank_ratio": Real(0.2, 1.0)}))
 
 
+class Series(nn.Module):
+    """A recurrent layer between two linear ones."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.before = nn.Linear(6, layer.input_size)
+        self.layer = layer
+        self.after = nn.Linear(layer.hidden_size * (1 + layer.bidirectional), 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.layer(torch.relu(self.before(x)))[0][:, -1])
+
+
 def compared(name: str, settings, shape, rules, count: int) -> np.ndarray:
     """Predicted over true, shape (policies, 4)."""
-    model = load_model(ModelSpec(name, settings)).eval()
+    return told_and_true(load_model(ModelSpec(name, settings)).eval(), shape, rules, count)
+
+
+def told_and_true(model: nn.Module, shape, rules, count: int) -> np.ndarray:
+    """The same of any network."""
     inputs = torch.zeros(2, *shape)
     found = trace(model, inputs)
     space, analytic = resolve(rules, ORDER, found.table, OPERATORS), Analytic(found.table)
@@ -46,6 +64,20 @@ def test_channels_and_bits_are_counted_exactly(name, settings, shape):
     np.testing.assert_allclose(found[:, :3], 1.0, rtol=1e-9)  # MACs, BOPs and parameters
     # Codes are counted by the entropy of trained weights; those of a network that was never trained are spread evenly.
     np.testing.assert_allclose(found[:, 3], 1.0, atol=0.06 if name == "digits_net" else 0.1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LSTM(8, 16, batch_first=True),
+        nn.GRU(8, 12, batch_first=True, bias=False),
+        nn.LSTM(8, 16, num_layers=3, bidirectional=True, batch_first=True),
+    ],
+)
+def test_recurrent_layers_are_counted_exactly(layer):
+    """What they read of their own hidden units falls with the square of what is kept, and is not rounded."""
+    found = told_and_true(Series(layer).eval(), (7, 6), [CHANNELS, BITS], 4)
+    np.testing.assert_allclose(found[:, :3], 1.0, rtol=1e-9)
 
 
 def test_dropped_blocks_cost_nothing():

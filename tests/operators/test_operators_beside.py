@@ -19,7 +19,6 @@ from automc.operators.layers import trace
 PRUNE = Rule("prune", {"prune_ratio": Real(0.0, 0.8, step=0.1)})
 DROP = Rule("drop", {"dropped": Choice((False, True))})
 NEARLY = {
-    "lstm": "what a recurrent layer reads of its own hidden units falls twice",
     "shufflenet": "a consumer behind a shuffle reads parts of several groups",
 }
 
