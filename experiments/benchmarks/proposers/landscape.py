@@ -28,7 +28,7 @@ from automc.core.trial import Trial, TrialState
 from automc.evaluation.known_front import known_front
 
 SETUP = Setup("landscape", "landscape.yaml")
-NAMES = "portfolio allocate evolve ddpg nsga2 nsga3 tpe gp greedy cluster qmc random"
+NAMES = "portfolio allocate evolve ddpg nsga2 nsga3 tpe gp greedy cluster filter qmc random"
 METHODS = tuple(map(Method.of, NAMES.split()))
 LAYERS, PRECISION = 12, 1e-3
 SHOWN = (10, 20, 40, 100, 200)
