@@ -245,7 +245,8 @@ def _inputs(facts: Mapping[str, Any]) -> str:
         return said
     whole = f"{facts['trials']:,} x {facts['inputs']:,}"
     doubt = f"one that belongs to the front is ended so with a probability of at most {facts['doubt']:g}"
-    return f"{said}, {facts['share']:.0%} of {whole} saved by ending {facts['stopped']} hopeless trials early ({doubt})"
+    ended = f"{facts['stopped']:,} hopeless {'trial' if facts['stopped'] == 1 else 'trials'}"
+    return f"{said}, {facts['share']:.0%} of {whole} saved by ending {ended} early ({doubt})"
 
 
 def _predicted(found: tuple[float, int] | None) -> dict[str, str]:

@@ -126,9 +126,8 @@ def sure(found: Found) -> Section | None:
         facts["median standard error"] = ", ".join(known)
     saved = savings(found.counts)
     if saved.stopped:
-        facts["early stops"] = (
-            f"{saved.stopped:,} hopeless trials ended early, which saved {saved.share:.0%} of the inputs to run"
-        )
+        ended = f"{saved.stopped:,} hopeless {'trial' if saved.stopped == 1 else 'trials'} ended early"
+        facts["early stops"] = f"{ended}, which saved {saved.share:.0%} of the inputs to run"
     predicted = latencies.prediction_error(found.trials)
     if predicted is not None:
         share, count = predicted
