@@ -177,8 +177,10 @@ class Budget:
         least = best[metric] * self.margin(metric) if sign == "<=" else best[metric] / max(self.margin(metric), 1.0)
         unit = 10.0 ** (math.floor(math.log10(max(abs(least), 1e-12))) - 3)
         shown = (math.ceil if sign == "<=" else math.floor)(least / unit) * unit
+        missed = self.margin(metric) - 1 if sign == "<=" else 0.0
+        by = f" by the {missed:.0%} that its prediction may miss" if missed > 0 else ""
         return (
-            f"constraints[{place}]: no policy of this space keeps {constraint}, but {metric} {sign} {shown:.12g} "
+            f"constraints[{place}]: no policy of this space keeps {constraint}{by}, but {metric} {sign} {shown:.12g} "
             "can be kept; widen the space or move the bound"
         )
 
