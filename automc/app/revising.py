@@ -85,6 +85,8 @@ def extend(study: Study, wish: Wish) -> None:
             raise SpecError(_nothing(wish))
         if found:
             study.store.add_metrics(study.name, found)
+            records = study.records()
+            read = Reading(specs, lambda: space, records, OPERATORS)
         study.revise(new, facts)
         correct_front(study)
         study.evaluator = evaluator

@@ -200,7 +200,10 @@ def test_trials_without_a_new_metric_are_excluded_until_it_is_backfilled(study, 
     assert blind.summary()["earlier"]["excluded"] == {"without energy_model_mj": 16}
     before = blind.records()
     filled = automc.extend("s", storage=storage, backfill=True)
-    assert "measured again" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"measured again: {len(members)} trials" in said
+    assert f" {len(members)} earlier trials reused, {16 - len(members)} excluded" in said, "after it was measured"
+    assert filled.summary()["earlier"]["reused"] == len(members)
     assert set(filled.evaluator.asked) == {t.policy for t in before if t.number in members}
     assert {t.number for t in filled.front()} <= members
     assert filled.front()
