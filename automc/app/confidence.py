@@ -37,6 +37,11 @@ class Savings:
         return self.saved / (self.run + self.saved) if self.saved else 0.0
 
 
+def hopeless(count: int) -> str:
+    """So many of them, in words."""
+    return f"{count:,} hopeless {'trial' if count == 1 else 'trials'}"
+
+
 def savings(counts: Sequence[Count]) -> Savings:
     """What the early stops of these trials saved; answers from the store count neither way."""
     scored = [count for count in counts if count.samples and not count.answered]

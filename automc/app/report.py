@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automc.app.charts import Chart, scatter
+from automc.app.confidence import hopeless
 from automc.app.frames import frame_text
 from automc.app.live import clock
 from automc.app.revisions import told
@@ -245,8 +246,8 @@ def _inputs(facts: Mapping[str, Any]) -> str:
         return said
     whole = f"{facts['trials']:,} x {facts['inputs']:,}"
     doubt = f"one that belongs to the front is ended so with a probability of at most {facts['doubt']:g}"
-    ended = f"{facts['stopped']:,} hopeless {'trial' if facts['stopped'] == 1 else 'trials'}"
-    return f"{said}, {facts['share']:.0%} of {whole} saved by ending {ended} early ({doubt})"
+    saved = f"{facts['share']:.0%} of {whole} saved by ending {hopeless(facts['stopped'])} early"
+    return f"{said}, {saved} ({doubt})"
 
 
 def _predicted(found: tuple[float, int] | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from automc.app import latencies
-from automc.app.confidence import median_errors, savings
+from automc.app.confidence import hopeless, median_errors, savings
 from automc.app.live import clock
 from automc.app.reporting.document import Block, Code, Facts, Folded, Grid, Section, Text
 from automc.app.reporting.found import Found, work
@@ -126,7 +126,7 @@ def sure(found: Found) -> Section | None:
         facts["median standard error"] = ", ".join(known)
     saved = savings(found.counts)
     if saved.stopped:
-        ended = f"{saved.stopped:,} hopeless {'trial' if saved.stopped == 1 else 'trials'} ended early"
+        ended = f"{hopeless(saved.stopped)} ended early"
         facts["early stops"] = f"{ended}, which saved {saved.share:.0%} of the inputs to run"
     predicted = latencies.prediction_error(found.trials)
     if predicted is not None:
