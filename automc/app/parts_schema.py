@@ -53,10 +53,10 @@ def evaluator(table: Mapping[str, object], folder: Path) -> Reader[Part]:
 
     def read(node: Node) -> Part:
         found = part(table, "evaluator")(node)
-        own = str(found.settings.get(PROFILE, ""))
-        if not own.endswith((".yaml", ".yml")):
+        if not str(found.settings.get(PROFILE, "")).endswith((".yaml", ".yml")):
             return found
-        return Part(found.name, {**found.settings, PROFILE: seen_from(folder, own)})
+        own = node.deepest("settings", PROFILE).read(_path(folder), "")
+        return Part(found.name, {**found.settings, PROFILE: own})
 
     return read
 

@@ -61,10 +61,12 @@ def seen_from(folder: Path, name: str) -> str:
         if path.exists():
             return os.path.normpath(path)
         siblings = [p.name for p in beside.parent.iterdir()] if beside.parent.is_dir() else []
+        # An ending in common makes no neighbour of a.yaml and nope.yaml.
+        alike = [name for name in siblings if nearest(path.stem, [Path(name).stem])]
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"{name[:60]!r} is no path: {reason}") from error
-    raise SpecError(f"no file {name!r} beside the study or in the current folder{nearest(path.name, siblings)}")
+    raise SpecError(f"no file {name!r} beside the study or in the current folder{nearest(path.name, alike)}")
 
 
 def rooted(spec: StudySpec) -> StudySpec:

@@ -113,12 +113,12 @@ def many(reader: Reader[T]) -> Reader[tuple[T, ...]]:
 
 
 def plain(node: Node) -> Any:
-    """Scalars, lists and mappings, as JSON can carry them."""
+    """Scalars, lists and mappings, as JSON can carry them; without what is refused, of which no more is to be said."""
     value = node.value
     if isinstance(value, list):
-        return [item.read(plain, None) for item in value]
+        return [found for item in value for found in item.attempt(plain)]
     if isinstance(value, dict):
-        return {key: child.read(plain, None) for key, child in value.items()}
+        return {key: found for key, child in value.items() for found in child.attempt(plain)}
     if isinstance(value, float) and not math.isfinite(value):
         raise refused(value, "finite numbers, text, true/false, null, lists, mappings")
     return value

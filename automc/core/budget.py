@@ -45,9 +45,9 @@ class Budget:
         self._space = space
         self._ledger = Ledger(space)
         self.constraints = tuple(c for c in constraints if c.metric in ANALYTIC)
-        self._off = dict.fromkeys(_NEAR, DOUBT)
-        self._told = 0
         self.cheapest, self.dearest = self._corners()
+        self._doubt = self._room()
+        self._off, self._told = dict.fromkeys(_NEAR, self._doubt), 0
         wrong = [self._unreachable(place, c) for place, c in enumerate(constraints) if c.metric in ANALYTIC]
         if any(wrong):
             raise SpecError("\n".join(filter(None, wrong)))
@@ -118,7 +118,14 @@ class Budget:
 
     @learned.setter
     def learned(self, off: float | None) -> None:
-        self._told, self._off = int(off is not None), dict.fromkeys(_NEAR, DOUBT if off is None else off)
+        self._told, self._off = int(off is not None), dict.fromkeys(_NEAR, self._doubt if off is None else off)
+
+    def _room(self) -> float:
+        """What the predicted bytes are multiplied by at first: DOUBT, or less where no policy would then keep a bound
+        that some policy may keep. Whether one does is for its measurement to say."""
+        least = self.costs(self._decoded(self.cheapest))
+        near = [c.bound / least[c.metric] for c in self.constraints if c.metric in _NEAR and c.sign == "<="]
+        return max(1 / DOUBT, min([DOUBT, *near]))
 
     def _moved(self, start: Cube, corner: Cube, bounds: Sequence[Constraint]) -> Cube:
         """Bisection: costs fall (or rise) all along the way."""
@@ -174,13 +181,12 @@ class Budget:
             return ""
         metric, sign = constraint.metric, constraint.sign
         # Of the four digits that are shown the last is rounded so that this bound can be kept.
-        least = best[metric] * self.margin(metric) if sign == "<=" else best[metric] / max(self.margin(metric), 1.0)
+        doubt = DOUBT if metric in _NEAR else 1.0
+        least = best[metric] * doubt if sign == "<=" else best[metric] / doubt
         unit = 10.0 ** (math.floor(math.log10(max(abs(least), 1e-12))) - 3)
         shown = (math.ceil if sign == "<=" else math.floor)(least / unit) * unit
-        missed = self.margin(metric) - 1 if sign == "<=" else 0.0
-        by = f" by the {missed:.0%} that its prediction may miss" if missed > 0 else ""
         return (
-            f"constraints[{place}]: no policy of this space keeps {constraint}{by}, but {metric} {sign} {shown:.12g} "
+            f"constraints[{place}]: no policy of this space keeps {constraint}, but {metric} {sign} {shown:.12g} "
             "can be kept; widen the space or move the bound"
         )
 

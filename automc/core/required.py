@@ -10,6 +10,9 @@ from automc.errors import SpecError
 EVALUATOR = "evaluator.settings"
 """The keys that lead to an evaluator's settings in a study."""
 
+DATA_SET = "data.settings"
+"""The keys that lead to a data set's."""
+
 
 def show(value: object) -> str:
     """A value as a message quotes it, shortened."""
@@ -17,9 +20,11 @@ def show(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, (list, tuple, Mapping)):
-        return "a mapping" if isinstance(value, Mapping) else "a list"
+    if isinstance(value, Mapping):
+        return "a mapping"
     shown = repr(value)
+    if isinstance(value, (list, tuple)):
+        return shown if len(shown) <= 60 and not any(isinstance(x, (list, tuple, Mapping)) for x in value) else "a list"
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 

@@ -98,7 +98,8 @@ def _mistake(name: str, known: Mapping[str, inspect.Parameter], key: str, value:
         wanted is bool
     )
     if wanted in _TYPES and not fits:
-        return f"must be {_TYPES[wanted]}, not {value!r}"
+        span = "".join(f" {rule}" for rule in rules if isinstance(rule, Within))
+        return f"must be {_TYPES[wanted]}{span}, not {value!r}"
     return next((wrong for rule in rules if (wrong := rule.wrong(value))), "")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -195,15 +194,3 @@ def classes_of(targets: Any) -> int:
     """How many classes labels (n,) speak of, whole numbers from 0 on; 0 for targets that are no such labels."""
     whole = not labelled(targets) or targets.ndim != 1 or "int" not in str(targets.dtype)
     return 0 if whole or not len(targets) or int(targets.min()) < 0 else int(targets.max()) + 1
-
-
-def channel_statistics(table: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """``mean`` and ``std`` of a data set's settings as tuples.
-
-    Raises:
-        DataError: only one of them, unequal lengths, or a std that is not above 0.
-    """
-    mean, std = (tuple(float(x) for x in table.get(key) or ()) for key in ("mean", "std"))
-    if len(mean) != len(std) or not all(s > 0 for s in std):
-        raise DataError(f"data: mean and std need one number per channel each, std above 0, not {mean} and {std}")
-    return mean, std

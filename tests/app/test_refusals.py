@@ -68,7 +68,7 @@ def test_all_wrong_settings_of_a_proposer_and_a_stopper_each_at_its_line(refused
     assert lines[0] == f"s.yaml:9: {path}.startup: must be from 0 to 1,000,000, not -1"
     assert lines[1].startswith(f"s.yaml:10: {path}.childern: evolve has no such setting (it has: startup, ")
     assert lines[1].endswith(", did you mean 'children'?")
-    assert lines[2] == f"s.yaml:11: {path}.generations: must be a whole number, not 'many'"
+    assert lines[2] == f"s.yaml:11: {path}.generations: must be a whole number from 1 to 1,000, not 'many'"
     assert lines[3] == "s.yaml:12: stopper.settings.peers: must be from 1 to 1,000,000, not 0"
     assert lines[4].startswith("s.yaml:13: seed: 'x' is not allowed")
 
@@ -216,6 +216,27 @@ def test_mistakes_of_a_device_profile_name_its_file_and_keys(refused):
         f"{place}: multiply_8x8_pj: must be a finite number of at least 0, not 'x'",
         "s.yaml:10: evaluator.settings.momentum: must be in [0, 1), not 3",
     ]
+
+
+def test_a_device_profile_that_is_not_there_is_named_at_its_key_with_no_far_neighbour(refused):
+    place = "s.yaml:9: evaluator.settings.device_profile: no file 'nope.yaml' beside the study or in the current folder"
+    block = "evaluator:\n  name: network\n  settings:\n    device_profile: nope.yaml\n"
+    assert refused(HEAD + block) == [place]  # s.yaml is there, and has only its ending in common
+    Path("noper.yaml").write_text("")
+    assert refused(HEAD + block) == [f"{place}, did you mean 'noper.yaml'?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (HEAD + "proposer: {name: ddpg, settings: {hindsight: .nan}}\n", "proposer.settings.hindsight"),
+        (HEAD.replace("digits\n", "{name: digits, settings: {mean: [.inf], std: [1]}}\n"), "data.settings.mean[0]"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_one_mistake(text, key, refused):
+    (line,) = refused(text)
+    assert f"{key}: " in line
+    assert "is not allowed (allowed: finite numbers" in line
 
 
 def test_an_unknown_latency_device_is_refused_whether_or_not_latency_is_asked_for(refused, monkeypatch):

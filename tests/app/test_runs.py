@@ -313,7 +313,10 @@ def test_check_writes_nothing_and_measures(storage):
     ("line", "said"),
     [
         ("proposer: {name: tpe, settings: {anchor: 3}}", "did you mean 'anchors'?"),
-        ("proposer: {name: tpe, settings: {startup: x}}", "proposer.settings.startup: must be a whole number, not 'x'"),
+        (
+            "proposer: {name: tpe, settings: {startup: x}}",
+            "proposer.settings.startup: must be a whole number from 1 to 1,000,000, not 'x'",
+        ),
         ("stopper: {name: median, settings: {grce: 1}}", "did you mean 'grace'?"),
         ("evaluator: {name: synthetic, settings: {layer: 3}}", "did you mean 'layers'?"),
         ("evaluator: {name: network, settings: {learnin_rate: 3}}", "did you mean 'learning_rate'?"),

@@ -280,7 +280,10 @@ def test_an_extension_of_a_study_that_is_searched_is_refused_before_anything_is_
             "proposer sensing: decides no colours; use random",
         ),
         (["--set", "proposer.settings.anchor=3"], "did you mean 'anchors'?"),
-        (["--set", "proposer.settings.anchors=x"], "proposer.settings.anchors: must be a whole number, not 'x'"),
+        (
+            ["--set", "proposer.settings.anchors=x"],
+            "settings.anchors: must be a whole number from 0 to 1,000,000, not 'x'",
+        ),
         (["--set", "budget.trials=3"], "budget.trials: 5 is below the 12 trials there are"),
         (["--proposer", "tpee"], "unknown proposer 'tpee'"),
         (["--from", "oldd"], "no study 'oldd'"),

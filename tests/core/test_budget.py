@@ -124,7 +124,7 @@ def test_decisions_without_a_cost_are_no_part_of_the_corners_and_never_moved(mix
 
 
 @pytest.mark.parametrize("metric", ["bops_ratio", "macs", "size_bytes", "size_ratio"])
-@pytest.mark.parametrize(("sign", "share"), [("<=", 0.99), (">=", 1.01)])
+@pytest.mark.parametrize(("sign", "share"), [("<=", 0.99 / DOUBT), (">=", 1.01)])
 def test_a_bound_that_nothing_keeps_is_refused_with_one_that_can_be_kept(
     monotone: SearchSpace, metric: str, sign: str, share: float
 ) -> None:
@@ -161,6 +161,21 @@ def test_bytes_are_kept_with_a_margin_until_trials_tell_how_far_off_they_are(mon
     budget.learn([trial(monotone, 1, policy, predicted * 1.03), trial(monotone, 2, policy, predicted)])
     assert budget.learned == pytest.approx(1.03)  # the worst that was seen
     assert not budget.holds(policy, [tight])
+
+
+@pytest.mark.parametrize("share", [1 / DOUBT + 0.001, 0.99, 1.0, 1.02, DOUBT, 1.5])
+def test_a_bound_that_the_least_file_may_keep_is_searched_by_its_measured_bytes(
+    monotone: SearchSpace, share: float
+) -> None:
+    least = ends(monotone, "size_bytes")[0]
+    budget = Budget(monotone, [Constraint("size_bytes", "<=", least * share)])
+    fitted = monotone.decode(budget.fit([1.0] * len(monotone)))
+    assert budget.holds(fitted)
+    assert budget.costs(fitted)["size_bytes"] <= least * max(share / DOUBT, 1.0)
+    budget.learn([trial(monotone, 0, fitted, budget.costs(fitted)["size_bytes"] * 1.001)])
+    assert budget.holds(fitted) == (share > 1.001), "the measurement is what counts as soon as there is one"
+    with pytest.raises(SpecError, match="no policy of this space keeps size_bytes"):
+        Budget(monotone, [Constraint("size_bytes", "<=", least / DOUBT * 0.999)])
 
 
 def test_trials_that_say_nothing_of_the_bytes_are_skipped(monotone: SearchSpace) -> None:

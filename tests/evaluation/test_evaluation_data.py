@@ -300,7 +300,7 @@ def test_a_split_is_read_once(parquet: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "needs the setting train"),
+        ({}, "train is missing: path of a parquet file"),
         ({"train": "gone.parquet"}, "gone.parquet: no such file"),
         ({"train": "cut.parquet"}, "cut.parquet: unreadable or truncated parquet file"),
         (
@@ -310,16 +310,36 @@ def test_a_split_is_read_once(parquet: Path) -> None:
         ({"train": "other.parquet"}, r"no column img or image \(it has: picture, label\)"),
         ({"train": "train.parquet", "search": [40, 60]}, r"row range \[low, high\] within 0..50, not \[40, 60\]"),
         ({"train": "train.parquet", "search": [5, 5]}, r"not \[5, 5\]"),
-        ({"train": "train.parquet", "size": "big"}, r"size must be one whole number or \[height, width\], not 'big'"),
-        ({"train": "train.parquet", "mean": [0.5]}, "mean and std need one number per channel each"),
+        ({"train": "train.parquet", "size": "big"}, r"size: must be one whole number or \[height, width\], not 'big'"),
+        ({"train": "train.parquet", "image_column": 5}, "image_column: must be the name of a column, not 5"),
+        ({"train": "train.parquet", "size": True}, r"size: must be one whole number or \[height, width\], not true"),
+        ({"train": "train.parquet", "mean": [0.5]}, r"std: .* one per channel as in mean: \[0.5\], not nothing"),
+        ({"train": "train.parquet", "std": 0}, "std: must be a list of numbers above 0, .* not 0"),
+        ({"train": "train.parquet", "mean": [0.5], "std": [0]}, r"std: must be .* above 0, .* not \[0\]"),
+        ({"train": "train.parquet", "mean": ["a"], "std": [1]}, r"mean: must be a list of numbers, .* not \['a'\]"),
+        ({"train": "train.parquet", "classes": True}, "classes: must be a whole number of at least 1, not true"),
+        ({"train": "train.parquet", "calibration": None}, "calibration: must be a whole number of .* not nothing"),
     ],
 )
 def test_parquet_mistakes(settings: dict[str, Any], message: str, parquet: Path) -> None:
     (parquet / "cut.parquet").write_bytes((parquet / "train.parquet").read_bytes()[:300])
     write_parquet(parquet / "other.parquet", [1], ("picture", "label"))
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises((SpecError, DataError), match=message) as caught:
         load_data(Part("parquet", settings), parquet)
     assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_in_the_settings_are_told_at_once(parquet: Path) -> None:
+    settings = {"train": "train.parquet", "clases": 3, "calibration": 0, "search_limit": 1.5, "std": [1, -1, 1]}
+    with pytest.raises(SpecError) as caught:
+        load_data(Part("parquet", settings), parquet)
+    places = [line.split(":")[0] for line in str(caught.value).splitlines()]
+    assert places == [f"data.settings.{key}" for key in ("clases", "calibration", "search_limit", "std")]
+
+
+def test_an_empty_mean_and_std_leave_the_inputs_as_they_are(parquet: Path) -> None:
+    plain = load_data(Part("parquet", {"train": "train.parquet", "mean": [], "std": []}), parquet)
+    assert (plain.mean, plain.std) == ((), ())
 
 
 def test_truncated_jpegs_name_their_row(tmp_path: Path) -> None:
@@ -384,11 +404,11 @@ def test_empty_class_folders(images: Path) -> None:
     ("part", "message"),
     [
         (Part("digit"), "unknown data 'digit', did you mean 'digits'"),
-        (Part("digits", {"calibraton": 5}), "unknown setting 'calibraton', did you mean 'calibration'"),
-        (Part("digits", {"calibration": 0}), "calibration must be a whole number of at least 1, not 0"),
-        (Part("digits", {"calibration": None}), "calibration must be a whole number of at least 1, not null"),
-        (Part("digits", {"search_limit": 2.5}), "search_limit must be a whole number of at least 1, not 2.5"),
-        (Part("digits", {"classes": "ten"}), "classes must be a whole number of at least 1, not 'ten'"),
+        (Part("digits", {"calibraton": 5}), "calibraton: digits has no such setting .* mean 'calibration'"),
+        (Part("digits", {"calibration": 0}), "calibration: must be a whole number of at least 1, not 0"),
+        (Part("digits", {"calibration": None}), "calibration: must be a whole number of at least 1, not nothing"),
+        (Part("digits", {"search_limit": 2.5}), "search_limit: must be a whole number of at least 1, not 2.5"),
+        (Part("digits", {"classes": "ten"}), "classes: must be a whole number of at least 1, not 'ten'"),
     ],
 )
 def test_names_and_settings_are_checked(part: Part, message: str) -> None:

@@ -77,7 +77,7 @@ def test_a_profile_of_one_s_own(tmp_path: Path) -> None:
         (GOOD.replace("0.1", "-0.1"), "accumulate_pj: must be a finite number of at least 0, not -0.1"),
         (GOOD.replace("0.1", ".inf"), "accumulate_pj: must be a finite number"),
         (GOOD.replace("0.1", "yes"), "accumulate_pj: must be a finite number of at least 0, not"),
-        ("- 1\n", "must have exactly the keys .* not a list"),
+        ("- 1\n", "must have exactly the keys .* not \\[1\\]"),
         ("a: [", "cannot be read: ParserError"),
         ("", "must have exactly the keys .* not nothing"),
     ],

@@ -235,7 +235,7 @@ def test_settings_out_of_range_are_refused(name, settings):
 def test_switches_are_true_or_false():
     with pytest.raises(SpecError, match="multivariate: must be true or false, not 1"):
         proposer("tpe", multivariate=1)
-    with pytest.raises(SpecError, match="startup: must be a whole number, not True"):
+    with pytest.raises(SpecError, match="startup: must be a whole number from 1 to 1,000,000, not True"):
         proposer("tpe", startup=True)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from automc.errors import DataError
+from automc.core.required import DATA_SET
+from automc.errors import DataError, SpecError
 from automc.evaluation.factories import resolve_path
 from automc.evaluation.readers.images import decode, image_size, stack
 from automc.evaluation.splits import Facts, Split, unlabelled
@@ -67,10 +68,11 @@ def open_folder(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, 
     """Lists the class folders of ``train``.
 
     Raises:
+        SpecError: the setting path is missing, or a size that is none.
         DataError: no folder, or no class folder in it.
     """
     if not settings.get("path"):
-        raise DataError("data folder: needs the setting path: folder that holds train/ and test/")
+        raise SpecError(f"{DATA_SET}: path is missing: folder that holds train/ and test/")
     path = resolve_path(settings["path"], base)
     train = path / "train"
     classes = tuple(sorted(f.name for f in train.iterdir() if f.is_dir())) if train.is_dir() else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from automc.errors import DataError
+from automc.core.required import DATA_SET, show
+from automc.errors import DataError, SpecError
 
 Pixels = NDArray[np.uint8]
 
@@ -61,11 +63,11 @@ def image_size(value: object) -> tuple[int, int] | None:
     """The setting ``size``: None, one number, or [height, width].
 
     Raises:
-        DataError: anything else.
+        SpecError: anything else.
     """
-    pair = [value, value] if isinstance(value, int) else value
-    if pair is None:
+    if value is None:
         return None
-    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise DataError(f"data size must be one whole number or [height, width], not {value!r}")
+    pair: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(pair) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in pair):
+        raise SpecError(f"{DATA_SET}.size: must be one whole number or [height, width], not {show(value)}")
     return int(pair[0]), int(pair[1])

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from automc.core import untrusted
-from automc.errors import DataError, one_line
+from automc.core.required import DATA_SET
+from automc.errors import DataError, SpecError, one_line
 from automc.evaluation.factories import resolve_path
 from automc.evaluation.splits import Facts, Split, classes_of
 
@@ -48,10 +49,11 @@ def open_npz(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts, Npz
     """Reads the train labels.
 
     Raises:
-        DataError: no file, not an .npz file, or no such arrays.
+        SpecError: the setting path is missing.
+        DataError: not an .npz file, or no such arrays.
     """
     if not settings.get("path"):
-        raise DataError("data npz: needs the setting path: an .npz file")
+        raise SpecError(f"{DATA_SET}: path is missing: an .npz file")
     path = resolve_path(settings["path"], base)
     x, y = pair(path, "train")
     classes = classes_of(array(path, y)) if y else 0

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from automc.core.required import DATA_SET, show
 from automc.core.rules import nearest
-from automc.errors import DataError, one_line
+from automc.errors import DataError, SpecError, one_line
 from automc.evaluation.factories import resolve_path
 from automc.evaluation.readers.images import Pixels, decode, image_size, stack
 from automc.evaluation.splits import Facts, Split
@@ -73,10 +74,15 @@ def open_parquet(settings: Mapping[str, Any], base: Path | None) -> tuple[Facts,
     """Reads the train file's footer and label column; touches no image and not the test file.
 
     Raises:
-        DataError: train is missing or no parquet file, no such column, a search range outside the rows.
+        SpecError: the setting train is missing, a column's name is no text, a search range is outside the rows, or a
+            size is none.
+        DataError: train is no parquet file, or has no such column.
     """
     if not settings.get("train"):
-        raise DataError("data parquet: needs the setting train: path of a parquet file")
+        raise SpecError(f"{DATA_SET}: train is missing: path of a parquet file")
+    for key in ("image_column", "label_column"):
+        if not isinstance(settings.get(key) or "", str):
+            raise SpecError(f"{DATA_SET}.{key}: must be the name of a column, not {show(settings[key])}")
     train = resolve_path(settings["train"], base)
     test = resolve_path(settings["test"], base) if settings.get("test") else None
     with _open(train) as file:
@@ -114,7 +120,7 @@ def _range(value: Any, rows: int) -> tuple[int, int]:
         return rows - max(int(SEARCH_SHARE * rows), 1), rows
     whole = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(n, int) for n in value)
     if not whole or not 0 <= value[0] < value[1] <= rows:
-        raise DataError(f"data search must be a row range [low, high] within 0..{rows}, not {value!r}")
+        raise SpecError(f"{DATA_SET}.search: must be a row range [low, high] within 0..{rows}, not {show(value)}")
     return int(value[0]), int(value[1])
 
 
