@@ -122,10 +122,10 @@ class Budget:
 
     def _room(self) -> float:
         """What the predicted bytes are multiplied by at first: DOUBT, or less where no policy would then keep a bound
-        that some policy may keep. Whether one does is for its measurement to say."""
+        that the cheapest is predicted to keep. Whether it does is for its measurement to say."""
         least = self.costs(self._decoded(self.cheapest))
         near = [c.bound / least[c.metric] for c in self.constraints if c.metric in _NEAR and c.sign == "<="]
-        return max(1 / DOUBT, min([DOUBT, *near]))
+        return max(1.0, min([DOUBT, *near]))
 
     def _moved(self, start: Cube, corner: Cube, bounds: Sequence[Constraint]) -> Cube:
         """Bisection: costs fall (or rise) all along the way."""
@@ -185,8 +185,9 @@ class Budget:
         least = best[metric] * doubt if sign == "<=" else best[metric] / doubt
         unit = 10.0 ** (math.floor(math.log10(max(abs(least), 1e-12))) - 3)
         shown = (math.ceil if sign == "<=" else math.floor)(least / unit) * unit
+        keeps = "is predicted to keep" if metric in _NEAR else "keeps"
         return (
-            f"constraints[{place}]: no policy of this space keeps {constraint}, but {metric} {sign} {shown:.12g} "
+            f"constraints[{place}]: no policy of this space {keeps} {constraint}, but {metric} {sign} {shown:.12g} "
             "can be kept; widen the space or move the bound"
         )
 

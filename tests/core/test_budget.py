@@ -124,13 +124,15 @@ def test_decisions_without_a_cost_are_no_part_of_the_corners_and_never_moved(mix
 
 
 @pytest.mark.parametrize("metric", ["bops_ratio", "macs", "size_bytes", "size_ratio"])
-@pytest.mark.parametrize(("sign", "share"), [("<=", 0.99 / DOUBT), (">=", 1.01)])
+@pytest.mark.parametrize(("sign", "share"), [("<=", 0.99), (">=", 1.01)])
 def test_a_bound_that_nothing_keeps_is_refused_with_one_that_can_be_kept(
     monotone: SearchSpace, metric: str, sign: str, share: float
 ) -> None:
     corner = dict(zip(("<=", ">="), ends(monotone, metric), strict=True))[sign]
     top1, wrong = Constraint.parse("top1 >= 0.9"), Constraint(metric, sign, corner * share)
-    with pytest.raises(SpecError, match=r"^constraints\[1\]: no policy of this space keeps") as error:
+    with pytest.raises(
+        SpecError, match=r"^constraints\[1\]: no policy of this space (is predicted to keep|keeps) "
+    ) as error:
         Budget(monotone, (top1, wrong))
     shown = re.search(r"but (\S+ .= \S+) can be kept", str(error.value))
     assert shown
@@ -163,8 +165,8 @@ def test_bytes_are_kept_with_a_margin_until_trials_tell_how_far_off_they_are(mon
     assert not budget.holds(policy, [tight])
 
 
-@pytest.mark.parametrize("share", [1 / DOUBT + 0.001, 0.99, 1.0, 1.02, DOUBT, 1.5])
-def test_a_bound_that_the_least_file_may_keep_is_searched_by_its_measured_bytes(
+@pytest.mark.parametrize("share", [1.0, 1.001, 1.02, DOUBT, 1.5])
+def test_a_bound_that_the_least_file_is_predicted_to_keep_is_searched_by_its_measured_bytes(
     monotone: SearchSpace, share: float
 ) -> None:
     least = ends(monotone, "size_bytes")[0]
@@ -172,10 +174,10 @@ def test_a_bound_that_the_least_file_may_keep_is_searched_by_its_measured_bytes(
     fitted = monotone.decode(budget.fit([1.0] * len(monotone)))
     assert budget.holds(fitted)
     assert budget.costs(fitted)["size_bytes"] <= least * max(share / DOUBT, 1.0)
-    budget.learn([trial(monotone, 0, fitted, budget.costs(fitted)["size_bytes"] * 1.001)])
-    assert budget.holds(fitted) == (share > 1.001), "the measurement is what counts as soon as there is one"
-    with pytest.raises(SpecError, match="no policy of this space keeps size_bytes"):
-        Budget(monotone, [Constraint("size_bytes", "<=", least / DOUBT * 0.999)])
+    budget.learn([trial(monotone, 0, fitted, budget.costs(fitted)["size_bytes"] * 1.01)])
+    assert budget.holds(fitted) == (share > 1.01), "the measurement is what counts as soon as there is one"
+    with pytest.raises(SpecError, match="no policy of this space is predicted to keep size_bytes"):
+        Budget(monotone, [Constraint("size_bytes", "<=", least * 0.999)])
 
 
 def test_trials_that_say_nothing_of_the_bytes_are_skipped(monotone: SearchSpace) -> None:
