@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from automc.core.rules import nearest
 from automc.errors import SpecError
@@ -26,6 +26,11 @@ def show(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return shown if len(shown) <= 60 and not any(isinstance(x, (list, tuple, Mapping)) for x in value) else "a list"
     return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def no_such_setting(part: str, key: str, known: Collection[str]) -> str:
+    """What a message says of a setting that a part does not take."""
+    return f"{part} has no such setting (it has: {', '.join(known) or 'none'}){nearest(key, known)}"
 
 
 def require(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from automc.core.required import no_such_setting
 from automc.core.rules import nearest
 from automc.errors import SpecError
 
@@ -90,7 +91,7 @@ def _settings(make: Callable[..., object]) -> dict[str, inspect.Parameter]:
 
 def _mistake(name: str, known: Mapping[str, inspect.Parameter], key: str, value: object) -> str:
     if key not in known:
-        return f"{name} has no such setting (it has: {', '.join(known) or 'none'}){nearest(key, known)}"
+        return no_such_setting(name, key, known)
     rules = [rule for rule in getattr(known[key].annotation, "__metadata__", ()) if hasattr(rule, "wrong")]
     wanted = type(known[key].default)
     # A whole number will do where a fraction may stand.

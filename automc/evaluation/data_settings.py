@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from automc.core.required import DATA_SET, require, show
-from automc.core.rules import nearest
+from automc.core.required import DATA_SET, no_such_setting, require, show
 from automc.errors import SpecError
 from automc.evaluation.entries import COMMON
 from automc.evaluation.splits import Facts
@@ -62,7 +61,7 @@ def common_settings(name: str, given: Mapping[str, Any], own: Iterable[str] | No
     """
     known = (*(own or ()), *COMMON)
     lines = [
-        f"{DATA_SET}.{key}: {name} has no such setting (it has: {', '.join(known)}){nearest(key, known)}"
+        f"{DATA_SET}.{key}: {no_such_setting(name, key, known)}"
         for key in given
         if own is not None and key not in known
     ]

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from automc.core.required import EVALUATOR, show
-from automc.core.rules import nearest
+from automc.core.required import EVALUATOR, no_such_setting, show
 from automc.errors import SpecError
 
 
@@ -25,7 +24,7 @@ def sorted_out(settings: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
     lines, right, made = [], {}, []
     for key, value in settings.items():
         if key not in known:
-            problem = f"network has no such setting (it has: {', '.join(known)}){nearest(key, known)}"
+            problem = no_such_setting("network", key, known)
         elif not (problem := _wrong(value, type(known[key]))):
             right[key] = value
         if problem:

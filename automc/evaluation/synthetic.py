@@ -34,7 +34,7 @@ from automc.core.layers import Group, Layer, LayerTable, kept_channels
 from automc.core.metrics import METRICS, Constraint, Estimate, Measurement, Objective
 from automc.core.policy import Policy, Value
 from automc.core.ports import Monitor
-from automc.core.required import require
+from automc.core.required import EVALUATOR, no_such_setting, require
 from automc.core.rules import nearest
 from automc.core.study import Rung, StudySpec
 from automc.errors import CompressionError, EvaluationError, NotFinite, SpecError
@@ -272,10 +272,7 @@ def prepare_synthetic(spec: StudySpec) -> SyntheticEvaluator:
     known = [field.name for field in fields(SyntheticSettings)]
     for key in settings:
         if key not in known:
-            raise SpecError(
-                f"evaluator.settings.{key}: synthetic has no such setting "
-                f"(it has: {', '.join(known)}){nearest(key, known)}"
-            )
+            raise SpecError(f"{EVALUATOR}.{key}: {no_such_setting('synthetic', key, known)}")
     made = SyntheticSettings(**settings)
     fail = cast(object, made.fail)
     shares = list(fail.values()) if isinstance(fail, Mapping) and all(k in FAILURES for k in fail) else [math.nan]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automc.core.required import no_such_setting
 from automc.core.rules import nearest
 from automc.core.study import Part
 from automc.errors import ModelError, SpecError
@@ -72,10 +73,7 @@ def _built_in(part: Part) -> Task:
     entry = TASKS[part.name]
     for key in part.settings:
         if key not in entry.settings:
-            has = ", ".join(entry.settings) or "none"
-            raise SpecError(
-                f"task.settings.{key}: {part.name} has no such setting (it has: {has}){nearest(key, entry.settings)}"
-            )
+            raise SpecError(f"task.settings.{key}: {no_such_setting(part.name, key, entry.settings)}")
     module, _, attribute = entry.implementation.partition(":")
     kind = getattr(importlib.import_module(module), attribute)
     for key, value in part.settings.items():
